@@ -1,0 +1,201 @@
+"""A talking-face data set, whatever folder layout it lies in: one camera, one person, one clip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nerfad.cameras import Camera
+from nerfad.data.audio_windows import window_rows
+from nerfad.data.writer import LABEL_COLOURS, TEST_SHARE
+from nerfad.errors import DatasetError
+
+
+@dataclass
+class Dataset:
+    """What training, rendering and evaluation know of a data set.
+
+    Arrays are parallel to `frame_ids`; `image(i)` and its like take that position, not the frame id.
+    Pixel values (camera, landmarks, body) are in pixels of height x width, the size asked for.
+    """
+
+    root: Path
+    layout: str
+    camera: Camera
+    fps: float
+    frame_ids: np.ndarray
+    audio_ids: np.ndarray
+    c2w: np.ndarray
+    aabb: np.ndarray
+    segments: np.ndarray
+    audio_path: Path
+    audio_kind: str
+    audio_features: np.ndarray
+    image_pattern: str
+    label_pattern: str = "parsing/{}.png"
+    torso_pattern: str | None = None
+    background_name: str = "bc.jpg"
+    au_names: list[str] = field(default_factory=list)
+    aus: np.ndarray | None = None
+    au_source: str | None = None
+    landmarks: np.ndarray | None = None
+    blendshapes: np.ndarray | None = None
+    body: np.ndarray | None = None
+    reader: str = "landmarker"
+    rects: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def height(self) -> int:
+        """Rows of `image(i)`."""
+        return self.camera.height
+
+    @property
+    def width(self) -> int:
+        """Columns of `image(i)`."""
+        return self.camera.width
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """Seconds into the sound at the middle of every frame, float64 [n]."""
+        return (self.audio_ids + 0.5) / self.fps
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def split(self, lookback_s: float, lookahead_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Training and test positions, int64, in time order.
+
+        The last fifth is the test set; training frames whose audio window would touch that of any test
+        frame are left out.
+        """
+        n_train = len(self) - round(TEST_SHARE * len(self))
+        first, width = window_rows(self.frame_times, lookback_s, lookahead_s)
+        train = np.arange(n_train, dtype=np.int64)
+        if n_train < len(self):
+            train = train[first[:n_train] + width <= first[n_train:].min()]
+        return train, np.arange(n_train, len(self), dtype=np.int64)
+
+    def image(self, i: int) -> np.ndarray:
+        """Frame i, uint8 RGB [H, W, 3]."""
+        return _resized(self._read(self.image_pattern, i), self.height, self.width)[..., ::-1].copy()
+
+    def labels(self, i: int) -> np.ndarray:
+        """Frame i's regions, uint8 [H, W]: 0 background, 1 head with hair, 2 neck, 3 torso."""
+        colours = self._read(self.label_pattern, i)
+        if colours.shape[:2] != (self.height, self.width):
+            size = (self.width, self.height)
+            colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return _labels_of(colours)
+
+    def torso(self, i: int) -> np.ndarray:
+        """Frame i's neck and torso alone, uint8 RGBA [H, W, 4]."""
+        if self.torso_pattern is None:
+            labels = self.labels(i)
+            alpha = np.where(labels >= 2, 255, 0).astype(np.uint8)
+            return np.dstack([self.image(i) * (alpha > 0)[..., None], alpha])
+        image = self._read(self.torso_pattern, i, cv2.IMREAD_UNCHANGED)
+        if image.shape[2] == 3:
+            image = np.dstack([image, np.where(self.labels_full(i) >= 2, 255, 0).astype(np.uint8)])
+        return cv2.cvtColor(_resized(image, self.height, self.width), cv2.COLOR_BGRA2RGBA)
+
+    def labels_full(self, i: int) -> np.ndarray:
+        """`labels(i)` at the size it is stored in."""
+        return _labels_of(self._read(self.label_pattern, i))
+
+    def background(self) -> np.ndarray:
+        """The background plate, uint8 RGB [H, W, 3]."""
+        image = read_image(self.root / self.background_name)
+        return _resized(image, self.height, self.width)[..., ::-1].copy()
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the poses and the manifest: tells whether a checkpoint belongs to this data."""
+        digest = hashlib.sha256()
+        for name in ("transforms_train.json", "transforms_val.json", "manifest.json"):
+            path = self.root / name
+            digest.update(name.encode() + (path.read_bytes() if path.is_file() else b"-"))
+        return digest.hexdigest()
+
+    def _read(self, pattern: str, i: int, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+        return read_image(self.root / pattern.format(self.frame_ids[i]), flags)
+
+
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """An image in OpenCV's channel order; a sentence where it is missing or damaged."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: this image is missing; copy or preprocess the data set again.")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    if image is None:
+        raise DatasetError(f"{path}: this image is damaged; copy or preprocess the data set again.")
+    return image
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    if image.ndim == 3 and image.shape[2] == 4:
+        # Averaging colours under zero alpha would draw a dark seam round the torso.
+        alpha = image[..., 3:].astype(np.float32) / 255.0
+        premultiplied = np.dstack([image[..., :3] * alpha, alpha]).astype(np.float32)
+        small = cv2.resize(premultiplied, (width, height), interpolation=method)
+        small[..., :3] /= np.maximum(small[..., 3:], 1e-4)
+        small[..., 3] *= 255.0
+        return np.clip(small + 0.5, 0, 255).astype(np.uint8)
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _labels_of(colours: np.ndarray) -> np.ndarray:
+    """Labels of a parsing picture; colours are compared by their nearest palette entry, because some
+    tools save them as JPEG-like or interpolated values.
+    """
+    bits = (colours[..., 0] > 127) * 1 + (colours[..., 1] > 127) * 2 + (colours[..., 2] > 127) * 4
+    table = np.zeros(8, np.uint8)
+    for label, (blue, green, red) in enumerate(LABEL_COLOURS):
+        table[(blue > 127) * 1 + (green > 127) * 2 + (red > 127) * 4] = label
+    return table[bits]
+
+
+def load_dataset(root: str | Path, size: int | None = None) -> Dataset:
+    """Open a data set of any supported layout.
+
+    Args:
+        root: the folder, written by `nerfad preprocess`, `nerfad sample`, or the preparation scripts of
+            AD-NeRF, DFRF, RAD-NeRF or ER-NeRF.
+        size: rows of the images to work at; width, intrinsics and landmarks follow. None keeps the
+            stored size.
+
+    Raises:
+        DatasetError: the folder is not a data set, or lacks something; the sentence says what.
+    """
+    from nerfad.data.formats import find_format
+
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: there is no such folder; make it with `nerfad preprocess VIDEO {root}`.")
+    reader: Callable[[Path], Dataset] = find_format(root)
+    dataset = reader(root)
+    return dataset if size is None or size == dataset.height else _at_size(dataset, size)
+
+
+def _at_size(dataset: Dataset, size: int) -> Dataset:
+    if size < 16:
+        raise DatasetError(f"size must be at least 16 pixels, got {size}.")
+    camera = dataset.camera
+    scale = size / camera.height
+    dataset.camera = camera.resized(size, round(camera.width * scale))
+    if dataset.landmarks is not None:
+        dataset.landmarks = dataset.landmarks * np.float32(scale)
+    if dataset.body is not None:
+        dataset.body = dataset.body * np.array([scale, scale, 1, 1], np.float32)
+    dataset.rects = {key: np.rint(value * scale).astype(np.int64) for key, value in dataset.rects.items()}
+    return dataset
