@@ -1,0 +1,35 @@
+// The only include of a .cu file beside its op's header. The same sources compile with nvcc and, for tests on
+// machines without a GPU, with g++ over the SIMT emulator (csrc/emu/simt.h): kernels are launched through
+// NERFAD_LAUNCH, dynamic shared memory is named by NERFAD_DYN_SMEM, and inline PTX stays inside wrappers.
+#pragma once
+#ifdef NERFAD_EMULATED
+#include "simt.h"
+#define NERFAD_LAUNCH(kernel, grid, block, smem, stream, ...) \
+  ((void)(stream), ::simt::launch(grid, block, smem, [&] { kernel(__VA_ARGS__); }), cudaSuccess)
+#define NERFAD_DYN_SMEM(T, name) T* name = reinterpret_cast<T*>(::simt::dyn())
+#else
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#define NERFAD_LAUNCH(kernel, grid, block, smem, stream, ...) \
+  (kernel<<<grid, block, smem, stream>>>(__VA_ARGS__), cudaGetLastError())
+#define NERFAD_DYN_SMEM(T, name)                               \
+  extern __shared__ __align__(128) unsigned char name##_raw[]; \
+  T* name = reinterpret_cast<T*>(name##_raw)
+#endif
+#include <cstdint>
+
+#define NERFAD_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace nerfad {
+
+constexpr int kBlock = 128;
+
+inline dim3 blocks_for(int64_t n, int block = kBlock) {
+  return dim3(static_cast<unsigned>((n + block - 1) / block));
+}
+
+__device__ __forceinline__ int64_t thread_index() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+}  // namespace nerfad
