@@ -12,8 +12,9 @@ import numpy as np
 
 from nerfad.cameras import Camera
 from nerfad.data.audio_windows import window_rows
-from nerfad.data.writer import LABEL_COLOURS, TEST_SHARE
-from nerfad.errors import DatasetError
+from nerfad.data.writer import LABEL_COLOURS, NECK, TEST_SHARE, TORSO
+from nerfad.errors import DatasetError, InputFileError
+from nerfad.io.images import load_image
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Dataset:
 
     def image(self, i: int) -> np.ndarray:
         """Frame i, uint8 RGB [H, W, 3]."""
-        return _resized(self._read(self.image_pattern, i), self.height, self.width)[..., ::-1].copy()
+        return _resized(self._read(self.image_pattern, i), self.height, self.width)
 
     def labels(self, i: int) -> np.ndarray:
         """Frame i's regions, uint8 [H, W]: 0 background, 1 head with hair, 2 neck, 3 torso."""
@@ -100,22 +101,14 @@ class Dataset:
     def torso(self, i: int) -> np.ndarray:
         """Frame i's neck and torso alone, uint8 RGBA [H, W, 4]."""
         if self.torso_pattern is None:
-            labels = self.labels(i)
-            alpha = np.where(labels >= 2, 255, 0).astype(np.uint8)
-            return np.dstack([self.image(i) * (alpha > 0)[..., None], alpha])
-        image = self._read(self.torso_pattern, i, cv2.IMREAD_UNCHANGED)
-        if image.shape[2] == 3:
-            image = np.dstack([image, np.where(self.labels_full(i) >= 2, 255, 0).astype(np.uint8)])
-        return cv2.cvtColor(_resized(image, self.height, self.width), cv2.COLOR_BGRA2RGBA)
-
-    def labels_full(self, i: int) -> np.ndarray:
-        """`labels(i)` at the size it is stored in."""
-        return _labels_of(self._read(self.label_pattern, i))
+            image, labels = self.image(i), self.labels(i)
+            opaque = (labels == NECK) | (labels == TORSO)
+            return np.dstack([image * opaque[..., None], np.where(opaque, 255, 0)]).astype(np.uint8)
+        return _resized(self._read(self.torso_pattern, i, channels=4), self.height, self.width)
 
     def background(self) -> np.ndarray:
         """The background plate, uint8 RGB [H, W, 3]."""
-        image = read_image(self.root / self.background_name)
-        return _resized(image, self.height, self.width)[..., ::-1].copy()
+        return _resized(read_picture(self.root / self.background_name), self.height, self.width)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the poses and the manifest: tells whether a checkpoint belongs to this data."""
@@ -125,18 +118,16 @@ class Dataset:
             digest.update(name.encode() + (path.read_bytes() if path.is_file() else b"-"))
         return digest.hexdigest()
 
-    def _read(self, pattern: str, i: int, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-        return read_image(self.root / pattern.format(self.frame_ids[i]), flags)
+    def _read(self, pattern: str, i: int, channels: int = 3) -> np.ndarray:
+        return read_picture(self.root / pattern.format(self.frame_ids[i]), channels)
 
 
-def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """An image in OpenCV's channel order; a sentence where it is missing or damaged."""
-    if not path.is_file():
-        raise DatasetError(f"{path}: this image is missing; copy or preprocess the data set again.")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    if image is None:
-        raise DatasetError(f"{path}: this image is damaged; copy or preprocess the data set again.")
-    return image
+def read_picture(path: Path, channels: int = 3) -> np.ndarray:
+    """A picture of a data set, as RGB or RGBA."""
+    try:
+        return load_image(path, channels=channels)
+    except InputFileError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -155,13 +146,13 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _labels_of(colours: np.ndarray) -> np.ndarray:
-    """Labels of a parsing picture; colours are compared by their nearest palette entry, because some
-    tools save them as JPEG-like or interpolated values.
+    """Labels of a parsing picture; colours are compared by their nearest corner of the colour
+    cube, because some tools save interpolated values.
     """
     bits = (colours[..., 0] > 127) * 1 + (colours[..., 1] > 127) * 2 + (colours[..., 2] > 127) * 4
     table = np.zeros(8, np.uint8)
-    for label, (blue, green, red) in enumerate(LABEL_COLOURS):
-        table[(blue > 127) * 1 + (green > 127) * 2 + (red > 127) * 4] = label
+    for label, (red, green, blue) in enumerate(LABEL_COLOURS):
+        table[(red > 127) * 1 + (green > 127) * 2 + (blue > 127) * 4] = label
     return table[bits]
 
 

@@ -6,45 +6,32 @@ folder without one is unfinished, and a second run continues it.
 
 from __future__ import annotations
 
-import io
 import json
-import wave as wave_format
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from nerfad.cameras import Camera
-from nerfad.errors import OutputError
 from nerfad.features.audio import SAMPLE_RATE, log_mel
-from nerfad.io.files import write_atomic, write_json
+from nerfad.io.atomic import atomic_write, output_error
+from nerfad.io.audio import write_wav
+from nerfad.io.images import save_image
 
 FORMAT = "nerfad-dataset"
 FORMAT_VERSION = 1
 # Scene units per unit of translation in transforms_*.json, as RAD-NeRF and its descendants scale poses.
 SCENE_SCALE = 4.0
-JPEG_QUALITY = 97
-# Colours of parsing/%d.png, in OpenCV's order (blue, green, red), for labels 0-3.
-LABEL_COLOURS = np.array([(255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
+# Colours (red, green, blue) of parsing/%d.png for labels 0-3.
+LABEL_COLOURS = np.array([(255, 255, 255), (0, 0, 255), (0, 255, 0), (255, 0, 0)], np.uint8)
 BACKGROUND, HEAD, NECK, TORSO = range(4)
 TEST_SHARE = 0.2
 
 
-def encode_jpeg(image: np.ndarray) -> bytes:
-    """JPEG of a uint8 RGB image at quality 97 without chroma subsampling (lips are mostly chroma)."""
-    flags = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        JPEG_QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """PNG of a uint8 image in OpenCV's channel order, compressed fast."""
-    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        file.write(json.dumps(value, indent=1) + "\n")
 
 
 class DatasetWriter:
@@ -66,7 +53,7 @@ class DatasetWriter:
             for folder in self.FOLDERS:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.root}: cannot be made into a data set ({error.strerror}).") from error
+            raise output_error(self.root, error) from error
 
     def has_frame(self, index: int) -> bool:
         """Whether the frame's picture is there (and then it is whole)."""
@@ -93,39 +80,30 @@ class DatasetWriter:
             landmarks_68: [68, 2] the classic face points, (column, row) in pixels.
         """
         if landmarks_68 is not None:
-            buffer = io.BytesIO()
-            np.savetxt(buffer, landmarks_68, fmt="%.4f")
-            write_atomic(self.root / f"ori_imgs/{index}.lms", buffer.getvalue())
+            with atomic_write(self.root / f"ori_imgs/{index}.lms", "w") as file:
+                np.savetxt(file, landmarks_68, fmt="%.4f")
         if gt_image is not None:
-            write_atomic(self.root / f"gt_imgs/{index}.jpg", encode_jpeg(gt_image))
+            save_image(self.root / f"gt_imgs/{index}.jpg", gt_image)
         if labels is not None:
-            write_atomic(self.root / f"parsing/{index}.png", encode_png(LABEL_COLOURS[labels]))
+            save_image(self.root / f"parsing/{index}.png", LABEL_COLOURS[labels])
         if torso is not None:
-            bgra = cv2.cvtColor(torso, cv2.COLOR_RGBA2BGRA)
-            write_atomic(self.root / f"torso_imgs/{index}.png", encode_png(bgra))
+            save_image(self.root / f"torso_imgs/{index}.png", torso)
         if image is not None:
-            write_atomic(self.root / f"ori_imgs/{index}.jpg", encode_jpeg(image))
+            save_image(self.root / f"ori_imgs/{index}.jpg", image)
 
     def write_background(self, image: np.ndarray) -> None:
         """Write the background plate, uint8 RGB [H, W, 3]."""
-        write_atomic(self.root / "bc.jpg", encode_jpeg(image))
+        save_image(self.root / "bc.jpg", image)
 
     def write_audio(self, wave: np.ndarray) -> None:
         """Write aud.wav (16 kHz mono, 16 bit) and aud_mel.npy from float32 [n_samples] in -1..1."""
-        buffer = io.BytesIO()
-        with wave_format.open(buffer, "wb") as stream:
-            stream.setnchannels(1)
-            stream.setsampwidth(2)
-            stream.setframerate(SAMPLE_RATE)
-            stream.writeframes((np.clip(wave, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes())
-        write_atomic(self.root / "aud.wav", buffer.getvalue())
+        write_wav(self.root / "aud.wav", wave, SAMPLE_RATE)
         self.write_array("aud_mel", log_mel(wave))
 
     def write_array(self, name: str, values: np.ndarray) -> None:
         """Write `<name>.npy`, e.g. landmarks, blendshapes, body."""
-        buffer = io.BytesIO()
-        np.save(buffer, values)
-        write_atomic(self.root / f"{name}.npy", buffer.getvalue())
+        with atomic_write(self.root / f"{name}.npy") as file:
+            np.save(file, values)
 
     def write_aus(self, frame_ids: np.ndarray, names: list[str], intensities: np.ndarray, fps: float) -> None:
         """Write au_proxy.csv with OpenFace's column names: row k is `img_id` k, `_r` runs from 0 to 5.
@@ -144,7 +122,8 @@ class DatasetWriter:
             values = [0.0] * len(names) if row is None else row
             head = f"{index + 1}, 0, {index / fps:.3f}, {int(row is not None)}, {int(row is not None)}"
             lines.append(", ".join([head, *(f"{value:.4f}" for value in values)]))
-        write_atomic(self.root / "au_proxy.csv", ("\n".join(lines) + "\n").encode())
+        with atomic_write(self.root / "au_proxy.csv", "w") as file:
+            file.write("\n".join(lines) + "\n")
 
     def finish(
         self,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import av
 import numpy as np
 
-from nerfad.errors import InputFileError, VideoError
+from nerfad.io.audio import read_audio
 
 SAMPLE_RATE = 16000
 MEL_RATE = 100
@@ -22,34 +21,7 @@ _FLOOR = 1e-7
 
 def load_wave(path: str | Path) -> np.ndarray:
     """The sound of an audio or video file as float32 [n_samples] in -1..1, 16 kHz, mono."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputFileError(f"{path}: no such file.")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise VideoError(f"{path}: there is no sound in this file; give one with an audio track.")
-            return _decode(container)
-    except av.error.FFmpegError as error:
-        raise InputFileError(f"{path}: cannot be read as audio ({error.strerror}).") from error
-
-
-def _decode(container: av.container.InputContainer) -> np.ndarray:
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    stream = container.streams.audio[0]
-    blocks, start_s = [], None
-    for frame in container.decode(stream):
-        if start_s is None:
-            start_s = frame.time or 0.0
-        blocks += [block.to_ndarray().reshape(-1) for block in resampler.resample(frame)]
-    blocks += [block.to_ndarray().reshape(-1) for block in resampler.resample(None)]
-    if not blocks:
-        return np.zeros(0, np.float32)
-    # A track that starts late is padded and one that starts early (codec priming) is cut, so that
-    # sample k plays at k / 16000 s of the container's clock.
-    shift = round((start_s or 0.0) * SAMPLE_RATE)
-    wave = np.concatenate(blocks).astype(np.float32, copy=False)
-    return np.concatenate([np.zeros(shift, np.float32), wave]) if shift > 0 else wave[-shift:]
+    return read_audio(path, SAMPLE_RATE)[0]
 
 
 def _hz_to_mel(hz: np.ndarray | float) -> np.ndarray:

