@@ -1,0 +1,155 @@
+"""Fitting the encoder: it learns what can be learnt, and nothing leaks from the held-out part."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+
+from nerfad.engine.train_audio import (
+    dataset_windows,
+    fit_audio,
+    held_out_score,
+    predict,
+    predict_wave,
+    score,
+)
+from nerfad.models.audio_net import AudioConfig
+
+FPS = 25.0
+QUICK = AudioConfig(lookback_s=0.1, lookahead_s=0.06, n_members=1, n_folds=2, n_epochs=8, width=24)
+
+
+@dataclass
+class Clip:
+    """What `fit_audio` asks of a data set, made of numbers: units that follow bands of the sound."""
+
+    audio_features: np.ndarray
+    aus: np.ndarray | None
+    au_names: tuple[str, ...] = ("AU45", "AU25", "AU26")
+    au_source: str = "exact"
+    audio_kind: str = "mel"
+    landmarks: np.ndarray | None = None
+    fps: float = FPS
+    n_frames: int = 400
+    segments: np.ndarray = field(default_factory=lambda: np.zeros(400, np.int64))
+
+    @property
+    def frame_ids(self):
+        return np.arange(self.n_frames)
+
+    audio_ids = frame_ids
+
+    def split(self, lookback_s, lookahead_s):
+        first = int(0.8 * self.n_frames)
+        guard = int(np.ceil((lookback_s + lookahead_s) * self.fps))
+        return np.arange(first - guard), np.arange(first, self.n_frames)
+
+
+def speaking_clip(seed: int = 0) -> Clip:
+    rng = np.random.default_rng(seed)
+    n_frames, n_rows = 400, 1600
+    bands = np.repeat(rng.uniform(0, 2, (n_rows // 8, 2)), 8, 0)
+    mel = 0.2 * rng.normal(size=(n_rows, 80)).astype(np.float32)
+    mel[:, 10:20] += bands[:, :1]
+    mel[:, 50:60] += bands[:, 1:]
+    rows = np.arange(n_frames) * 4 + 2
+    blink = (rng.uniform(size=n_frames) < 0.03).astype(float)
+    return Clip(mel, np.stack([blink, bands[rows, 0], bands[rows, 1] - bands[rows, 0]], 1))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    clip = speaking_clip()
+    return clip, fit_audio(clip, QUICK, seed=1)
+
+
+def test_unseen_frames_follow_the_sound(fitted):
+    clip, fit = fitted
+    for scores in (fit.report["out_of_fold"], held_out_score(clip, fit)):
+        assert all(entry["r"] > 0.8 for entry in scores.values()), scores
+        assert all(0.7 < entry["amplitude"] < 1.3 for entry in scores.values()), scores
+
+
+def test_codes_are_ordered_and_blinks_kept_apart(fitted):
+    clip, fit = fitted
+    train, _ = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
+    assert fit.codes.names == ("AU25", "AU26")
+    np.testing.assert_array_equal(fit.blink[train, 0], clip.aus[train, 0].astype(np.float32))
+
+
+def test_held_out_truth_is_not_handed_on(fitted):
+    clip, fit = fitted
+    train, test = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
+    assert np.isnan(fit.true_codes[test]).all() and np.isnan(fit.blink[test]).all()
+    assert np.isfinite(fit.true_codes[train]).all() and np.isfinite(fit.oof_codes).all()
+
+
+def test_held_out_measurements_change_nothing(fitted):
+    clip, fit = fitted
+    _, test = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
+    noisy = replace(clip, aus=clip.aus.copy())
+    noisy.aus[test] = np.random.default_rng(5).uniform(size=noisy.aus[test].shape)
+    again = fit_audio(noisy, QUICK, seed=1)
+    np.testing.assert_array_equal(again.oof_codes, fit.oof_codes)
+    np.testing.assert_array_equal(again.true_codes, fit.true_codes)
+    for name, value in fit.net.state_dict().items():
+        assert torch.equal(value, again.net.state_dict()[name]), name
+
+
+def test_out_of_fold_codes_do_not_know_their_own_frame(fitted):
+    """A frame's label may not reach its own out-of-fold code."""
+    clip, fit = fitted
+    changed = replace(clip, aus=clip.aus.copy())
+    changed.aus[100, 1:] += 0.5
+    again = fit_audio(changed, QUICK, seed=1)
+    raw = [f.oof_codes[100] / f.net.gain.numpy() * f.codes.scale + f.codes.offset for f in (fit, again)]
+    np.testing.assert_allclose(raw[0], raw[1], atol=0.03)
+
+
+def test_the_seed_decides(fitted):
+    clip, fit = fitted
+    assert not np.array_equal(fit_audio(clip, QUICK, seed=2).oof_codes, fit.oof_codes)
+
+
+def test_sound_beyond_the_look_ahead_is_not_heard(fitted):
+    clip, fit = fitted
+    frame = 200
+    later = round(100 * ((frame + 0.5) / FPS + QUICK.lookahead_s))
+    changed = replace(clip, audio_features=clip.audio_features.copy())
+    changed.audio_features[later:] = 9.0
+    codes = [predict(fit.net, dataset_windows(c, QUICK)) for c in (clip, changed)]
+    np.testing.assert_allclose(codes[0][: frame + 1], codes[1][: frame + 1], atol=1e-5)
+    assert np.abs(codes[0][frame + 10 :] - codes[1][frame + 10 :]).max() > 0.1
+
+
+def test_a_wave_can_drive_any_number_of_frames(fitted):
+    _, fit = fitted
+    wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
+    assert predict_wave(fit.net, wave, (np.arange(40) + 0.5) / FPS).shape == (40, 2)
+
+
+def test_deepspeech_windows_are_taken_as_they_are():
+    clip = speaking_clip()
+    windows = np.random.default_rng(0).normal(size=(390, 16, 29)).astype(np.float32)
+    windows[:, 8, 3] = clip.aus[:390, 1]
+    clip = replace(clip, audio_features=windows, audio_kind="deepspeech")
+    fit = fit_audio(clip, replace(QUICK, n_epochs=2))
+    assert dataset_windows(clip, QUICK).shape == (400, 29, 16) and fit.oof_codes.shape == (400, 2)
+
+
+def test_without_measurements_the_codes_are_left_to_be_learnt():
+    fit = fit_audio(replace(speaking_clip(), aus=None), replace(QUICK, n_learnt=6))
+    assert fit.codes.kind == "learnt" and fit.true_codes is None and fit.oof_codes is None
+    assert fit.net(torch.zeros(1, 80, 16)).shape == (1, 6)
+
+
+def test_score_of_a_constant_is_zero():
+    flat = score(("x",), np.arange(5.0)[:, None], np.ones((5, 1)))
+    assert flat == {"x": {"r": 0.0, "amplitude": 0.0}}
+
+
+def test_progress_rises_to_one():
+    seen = []
+    fit_audio(speaking_clip(), replace(QUICK, n_epochs=1), progress=lambda done, text: seen.append(done))
+    assert seen == sorted(seen) and seen[-1] == 1.0
