@@ -20,6 +20,8 @@ def segment_rows(time_s: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, 
     start = np.zeros(n_frames, np.int64)
     end = np.full(n_frames, np.iinfo(np.int64).max)
     cuts = np.nonzero(np.diff(segments))[0] + 1
+    if not len(cuts):
+        return start, end
     rows = np.rint(MEL_RATE * (time_s[cuts] + time_s[cuts - 1]) / 2).astype(np.int64)
     for first, last, row in zip(cuts, [*cuts[1:], n_frames], rows, strict=True):
         start[first:last] = row

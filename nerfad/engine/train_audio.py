@@ -56,7 +56,8 @@ def fit_audio(
     config = config or AudioConfig()
     train, _ = dataset.split(config.lookback_s, config.lookahead_s)
     windows = dataset_windows(dataset, config)
-    codes, measured = _fit_codes(dataset, train, config)
+    codes = _fit_codes(dataset, train, config)
+    measured = measurements(dataset, codes)
     net = AudioNet(windows.shape[1], windows.shape[2], codes.n_codes, config)
     _set_standardisation(net, windows[train])
     blink = _blink(dataset, train)
@@ -114,8 +115,9 @@ def dataset_windows(dataset: Dataset, config: AudioConfig) -> Tensor:
     """The encoder's inputs float32 [n, f, w], one window per frame of ``dataset``."""
     features = dataset.audio_features
     if dataset.audio_kind == "mel":
-        times = (dataset.audio_ids + 0.5) / dataset.fps
-        windows = mel_windows(features, times, config.lookback_s, config.lookahead_s, dataset.segments)
+        windows = mel_windows(
+            features, dataset.frame_times, config.lookback_s, config.lookahead_s, dataset.segments
+        )
     else:  # already one window [w, f] per frame
         windows = features[np.minimum(dataset.audio_ids, len(features) - 1)].transpose(0, 2, 1)
     return torch.from_numpy(np.ascontiguousarray(windows, np.float32))
@@ -137,36 +139,38 @@ def score(
 def held_out_score(dataset: Dataset, fit: AudioFit) -> dict[str, dict[str, float]]:
     """`score` on the part of the clip that `fit_audio` did not train on."""
     _, test = dataset.split(fit.net.config.lookback_s, fit.net.config.lookahead_s)
-    measured = dataset.landmarks if fit.codes.kind == "landmarks" else dataset.aus
-    return score(fit.codes.names, fit.codes.encode(measured[test]), fit.oof_codes[test])
+    truth = fit.codes.encode(measurements(dataset, fit.codes)[test])
+    return score(fit.codes.names, truth, fit.oof_codes[test])
 
 
-def _fit_codes(
-    dataset: Dataset, train: np.ndarray, config: AudioConfig
-) -> tuple[ExpressionCodes, np.ndarray | None]:
-    exact = dataset.au_source == "exact"
-    if dataset.landmarks is not None and not exact:
-        landmarks = dataset.landmarks
-        return ExpressionCodes.fit_landmarks(landmarks[train], config.n_components), landmarks
+def measurements(dataset: Dataset, codes: ExpressionCodes) -> np.ndarray | None:
+    """What `ExpressionCodes.encode` takes, for every frame of ``dataset``; None for learnt codes."""
+    if codes.kind == "landmarks":
+        return dataset.landmarks
+    if codes.kind == "aus":
+        return dataset.aus[:, [list(dataset.au_names).index(name) for name in codes.names]]
+    return None
+
+
+def _fit_codes(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> ExpressionCodes:
+    if dataset.landmarks is not None and dataset.au_source != "exact":
+        return ExpressionCodes.fit_landmarks(dataset.landmarks[train], config.n_components)
     if dataset.aus is not None:
-        # The lids have their own code; the lip gap's unit goes first, as code 0.
-        order = sorted(range(len(dataset.au_names)), key=lambda i: dataset.au_names[i] != "AU25")
-        order = [i for i in order if dataset.au_names[i] != "AU45"]
-        aus = dataset.aus[:, order]
-        return ExpressionCodes.fit_aus(aus[train], tuple(dataset.au_names[i] for i in order)), aus
-    return ExpressionCodes.learnt(config.n_learnt), None
+        # Lids have a code of their own, which sound does not drive; the lips' unit comes first, as code 0.
+        names = sorted((n for n in dataset.au_names if n != "AU45"), key=lambda n: n != "AU25")
+        columns = [list(dataset.au_names).index(name) for name in names]
+        return ExpressionCodes.fit_aus(dataset.aus[train][:, columns], tuple(names))
+    return ExpressionCodes.learnt(config.n_learnt)
 
 
 def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
     blink = np.full((len(dataset.frame_ids), 1), np.nan, np.float32)
-    if dataset.aus is not None and dataset.au_source == "exact" and "AU45" in dataset.au_names:
-        closed = dataset.aus[:, list(dataset.au_names).index("AU45")]
-        blink[train] = np.clip(closed[train], 0, 1)[:, None]
-    elif dataset.landmarks is not None:
+    has_unit = dataset.aus is not None and "AU45" in dataset.au_names
+    if dataset.landmarks is not None and not (has_unit and dataset.au_source == "exact"):
         blink[train] = blink_code(eye_openness(dataset.landmarks), train)[train]
-    elif dataset.aus is not None and "AU45" in dataset.au_names:
-        closed = dataset.aus[:, list(dataset.au_names).index("AU45")]
-        blink[train] = np.clip(closed[train], 0, 1)[:, None]
+    elif has_unit:
+        closed = dataset.aus[train, list(dataset.au_names).index("AU45")]
+        blink[train] = np.clip(closed, 0, 1)[:, None]
     else:
         blink[train] = 0
     return blink

@@ -40,6 +40,10 @@ class Clip:
 
     audio_ids = frame_ids
 
+    @property
+    def frame_times(self):
+        return (self.audio_ids + 0.5) / self.fps
+
     def split(self, lookback_s, lookahead_s):
         first = int(0.8 * self.n_frames)
         guard = int(np.ceil((lookback_s + lookahead_s) * self.fps))

@@ -29,7 +29,9 @@ def moving_mouth(n_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return landmarks, opening
 
 
-def turned(landmarks: np.ndarray, angle: float, scale: float, shift: tuple[float, float, float]) -> np.ndarray:
+def turned(
+    landmarks: np.ndarray, angle: float, scale: float, shift: tuple[float, float, float]
+) -> np.ndarray:
     c, s = np.cos(angle), np.sin(angle)
     return scale * landmarks @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + shift
 
