@@ -17,7 +17,9 @@ from nerfad.engine.train_audio import (
 from nerfad.models.audio_net import AudioConfig
 
 FPS = 25.0
-QUICK = AudioConfig(lookback_s=0.1, lookahead_s=0.06, n_members=1, n_folds=2, n_epochs=8, width=24)
+QUICK = AudioConfig(
+    lookback_s=0.1, lookahead_s=0.06, n_members=1, n_folds=2, n_epochs=40, width=32, dropout=0.1
+)
 
 
 @dataclass
