@@ -1,8 +1,8 @@
 """Builds the native parts with CMake and packs them into the package.
 
 Knobs (environment): NERFAD_CUDA=0|1|auto, NERFAD_EMU=0|1|auto, TORCH_CUDA_ARCH_LIST, MAX_JOBS, CMAKE_ARGS,
-NERFAD_TORCH_DIR. torch must be installed first; it is found without importing it, also from inside pip's build
-isolation, so that no build downloads torch a second time.
+NERFAD_TORCH_DIR. torch must be installed first; it is found without importing it, also from inside
+pip's build isolation, so that no build downloads torch a second time.
 """
 
 import os
@@ -25,7 +25,8 @@ def torch_folder() -> Path:
     site = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
     for folder in [os.environ.get("NERFAD_TORCH_DIR"), *(os.path.join(p, "torch") for p in site)]:
         if folder and (Path(folder) / "include/torch/csrc/stable/library.h").is_file():
-            version = re.search(r"__version__ = '(\d+)\.(\d+)", (Path(folder) / "version.py").read_text())
+            text = (Path(folder) / "version.py").read_text()
+            version = re.search(r"__version__ = '(\d+)\.(\d+)", text)
             if version and (int(version[1]), int(version[2])) >= MIN_TORCH:
                 return Path(folder)
     sys.exit(

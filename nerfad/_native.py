@@ -1,4 +1,4 @@
-"""The only importer of the compiled kernels (`_C.so`): loads them once and says clearly why they cannot be had."""
+"""The only importer of the compiled kernels (`_C.so`): loads them once, or says why they cannot be had."""
 
 import functools
 import os
@@ -58,7 +58,7 @@ def detected_isa() -> str:
 
 
 def set_isa(name: str) -> None:
-    """Uses `name` (one of ISAS), or the best that this machine has if that is less. For tests and benchmarks."""
+    """Uses `name` (one of ISAS), or the best of this machine if that is less. For tests and benchmarks."""
     ops()._set_isa(ISAS.index(name))
 
 

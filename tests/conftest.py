@@ -53,9 +53,9 @@ def _backends() -> list:
 
 @pytest.fixture(params=_backends())
 def kernel_device(request: pytest.FixtureRequest):
-    """Runs a test on the CPU kernels, on the CUDA sources over the emulator, and on CUDA where there is a device.
+    """Runs a test on the CPU kernels, on the CUDA sources over the emulator, and on a CUDA device.
 
-    Gives the torch device to put the tensors on.
+    Gives the torch device to put the tensors on. The last is skipped where there is no device.
     """
     from nerfad import _native, ops
 

@@ -1,7 +1,7 @@
 """Which implementation an op runs on: the compiled kernels or the plain-torch reference.
 
-`NERFAD_BACKEND=native` (fail without the kernels), `reference` (plain torch), or `auto` (the default: native if it
-was built, else the reference with one warning). `use_backend` overrides it within a block.
+`NERFAD_BACKEND=native` (fail without the kernels), `reference` (plain torch), or `auto` (the default: native
+if it was built, else the reference with one warning). `use_backend` overrides it within a block.
 """
 
 import contextlib

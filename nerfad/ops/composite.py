@@ -32,8 +32,8 @@ def composite(
         early_stop_eps: samples behind a transmittance below this get weight 0.
 
     Returns:
-        colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units, not normalised by the
-        opacity), weights [n_samples].
+        colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units, not
+        normalised by the opacity), weights [n_samples].
 
     Differentiable in sigmas, rgbs and background.
 

@@ -1,4 +1,4 @@
-"""Plain-torch volume integration: the definition that the kernels are tested against. Any device, any float dtype."""
+"""Plain-torch volume integration: what the kernels are tested against. Any device, any float dtype."""
 
 import torch
 from torch import Tensor

@@ -1,0 +1,29 @@
+"""The environment report comes out whatever the machine lacks."""
+
+import subprocess
+import sys
+
+from nerfad import env
+
+
+def test_report_names_python_cpu_and_kernels():
+    done = subprocess.run([sys.executable, "-m", "nerfad.env"], capture_output=True, text=True, check=True)
+    facts = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert facts["python"].startswith(".".join(map(str, sys.version_info[:2])))
+    assert "CPU: built" in facts["kernels"]
+    assert {"platform", "memory", "nvcc", "torch", "models"} <= set(facts)
+
+
+def test_a_failing_probe_becomes_a_line(monkeypatch):
+    def broken() -> str:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(env, "_cpu", broken)
+    assert "cpu: unknown (OSError: no such device)" in env.report()
+
+
+def test_the_report_needs_only_the_standard_library():
+    code = (
+        "import sys, nerfad.env; third = {'numpy', 'torch', 'cv2', 'av'} & set(sys.modules); sys.exit(bool(third))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
