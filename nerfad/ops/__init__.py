@@ -2,5 +2,6 @@
 
 from nerfad.ops._backend import backend, emulated_cuda, use_backend
 from nerfad.ops.composite import composite
+from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
 
-__all__ = ["backend", "composite", "emulated_cuda", "use_backend"]
+__all__ = ["MLPSpec", "backend", "composite", "conditioned_mlp", "emulated_cuda", "use_backend"]

@@ -1,0 +1,118 @@
+"""A small MLP whose first layer also sees a condition that many samples share (speech, blink, appearance)."""
+
+import dataclasses
+import itertools
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nerfad.ops.reference import conditioned_mlp as reference
+
+MIN_HIDDEN, MAX_HIDDEN = 16, 128
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPSpec:
+    """Shape of a conditioned MLP: (d_in + d_cond) -> n_hidden ReLU layers of d_hidden -> d_out."""
+
+    d_in: int
+    d_cond: int
+    d_hidden: int
+    n_hidden: int
+    d_out: int
+    output_activation: Literal["none", "sigmoid"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.d_in < 1 or self.d_out < 1 or self.n_hidden < 1 or self.d_cond < 0:
+            raise ValueError(f"MLPSpec: d_in, d_out and n_hidden must be >= 1 and d_cond >= 0, got {self}")
+        if not MIN_HIDDEN <= self.d_hidden <= MAX_HIDDEN:
+            raise ValueError(
+                f"MLPSpec: d_hidden must be in [{MIN_HIDDEN}, {MAX_HIDDEN}], got {self.d_hidden}"
+            )
+        if self.output_activation not in ("none", "sigmoid"):
+            raise ValueError(
+                f"MLPSpec: output_activation must be none or sigmoid, got {self.output_activation!r}"
+            )
+
+    @property
+    def layer_shapes(self) -> list[tuple[int, int]]:
+        """(out, in) of each weight; the first layer's columns are the input's, then the condition's."""
+        widths = [self.d_in + self.d_cond, *[self.d_hidden] * self.n_hidden, self.d_out]
+        return [(out, into) for into, out in itertools.pairwise(widths)]
+
+    @property
+    def n_params(self) -> int:
+        """Length of the flat parameter vector."""
+        return sum(out * into + out for out, into in self.layer_shapes)
+
+    def split(self, params: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views (weight [out, in], bias [out]) of each layer in the flat vector, in its order."""
+        layers, start = [], 0
+        for out, into in self.layer_shapes:
+            weight = params[start : start + out * into].view(out, into)
+            start += out * into
+            layers.append((weight, params[start : start + out]))
+            start += out
+        return layers
+
+    def init(self, generator: torch.Generator | None = None) -> Tensor:
+        """A flat float32 parameter vector: He-uniform weights (Glorot for the last layer), zero biases."""
+        params = torch.zeros(self.n_params)
+        layers = self.split(params)
+        for i, (weight, _) in enumerate(layers):
+            out, into = weight.shape
+            bound = math.sqrt(6 / into) if i + 1 < len(layers) else math.sqrt(6 / (into + out))
+            weight.uniform_(-bound, bound, generator=generator)
+        return params
+
+
+def conditioned_mlp(
+    x: Tensor,
+    params: Tensor,
+    spec: MLPSpec,
+    cond: Tensor | None = None,
+    cond_index: Tensor | None = None,
+) -> Tensor:
+    r"""Evaluates a ReLU MLP on samples that share conditions.
+
+    .. math::
+        h_1 = \mathrm{relu}(W_x x_i + (W_c c_{k(i)} + b_1)),\quad
+        h_{l+1} = \mathrm{relu}(W_{l+1} h_l + b_{l+1}),\quad y_i = \phi(W_{out} h_n + b_{out})
+
+    The bracket is a bias that is computed once per condition, so a condition costs nothing per sample, and no
+    tensor of n_samples x d_cond exists in forward or backward.
+
+    Args:
+        x: [n_samples, d_in] float32 (float64 on the CPU).
+        params: [spec.n_params] flat parameters: for each layer the weight [out, in] row by row, then the bias
+            [out].
+        spec: the network's shape.
+        cond: [n_cond, d_cond] conditions; None exactly if spec.d_cond is 0.
+        cond_index: [n_samples] int32, which condition each sample uses, in [0, n_cond) (not checked on CUDA);
+            None: all use the first.
+
+    Returns:
+        [n_samples, d_out].
+
+    Differentiable in x, params and cond.
+
+    Raises:
+        RuntimeError: a shape, dtype or device is wrong, or an index is out of range; the message names the
+            argument.
+
+    Example:
+        >>> import torch
+        >>> from nerfad.ops import MLPSpec, conditioned_mlp
+        >>> spec = MLPSpec(d_in=2, d_cond=1, d_hidden=16, n_hidden=1, d_out=1)
+        >>> params = torch.zeros(spec.n_params)
+        >>> first, last = spec.split(params)
+        >>> first[0][0] = torch.tensor([1.0, 2.0, 10.0])  # first hidden unit: x0 + 2 x1 + 10 c
+        >>> last[0][0, 0] = 1.0
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+        >>> cond, index = torch.tensor([[0.0], [0.5]]), torch.tensor([0, 1], dtype=torch.int32)
+        >>> conditioned_mlp(x, params, spec, cond, index).flatten().tolist()
+        [3.0, 8.0]
+    """
+    return reference.conditioned_mlp(x, params, spec, cond, cond_index)
