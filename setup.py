@@ -23,15 +23,16 @@ MIN_TORCH = (2, 11)
 
 def torch_folder() -> Path:
     site = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
-    for folder in [os.environ.get("NERFAD_TORCH_DIR"), *(os.path.join(p, "torch") for p in site)]:
+    named = [os.environ.get("NERFAD_TORCH_DIR"), *(os.path.join(p, "torch") for p in site)]
+    for folder in named:
         if folder and (Path(folder) / "include/torch/csrc/stable/library.h").is_file():
             text = (Path(folder) / "version.py").read_text()
             version = re.search(r"__version__ = '(\d+)\.(\d+)", text)
             if version and (int(version[1]), int(version[2])) >= MIN_TORCH:
                 return Path(folder)
     sys.exit(
-        "nerfad: install torch >= 2.11 first, then nerfad (with uv or python -m build: --no-build-isolation), "
-        "or set NERFAD_TORCH_DIR to the torch package's folder"
+        "nerfad: install torch >= 2.11 first, then nerfad (with uv or python -m build: "
+        "--no-build-isolation), or set NERFAD_TORCH_DIR to the torch package's folder"
     )
 
 

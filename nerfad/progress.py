@@ -1,4 +1,4 @@
-"""How long work tells what it is doing: a callback, so that no layer below the command line draws anything."""
+"""How long work tells what it does: a callback, so that only the command line draws anything."""
 
 from collections.abc import Callable
 

