@@ -3,5 +3,21 @@
 from nerfad.ops._backend import backend, emulated_cuda, use_backend
 from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
+from nerfad.ops.freq_encode import freq_encode
+from nerfad.ops.grid_encode import GridSpec, grid_encode
+from nerfad.ops.sh_encode import sh_encode
+from nerfad.ops.sparse_adam import sparse_adam_
 
-__all__ = ["MLPSpec", "backend", "composite", "conditioned_mlp", "emulated_cuda", "use_backend"]
+__all__ = [
+    "GridSpec",
+    "MLPSpec",
+    "backend",
+    "composite",
+    "conditioned_mlp",
+    "emulated_cuda",
+    "freq_encode",
+    "grid_encode",
+    "sh_encode",
+    "sparse_adam_",
+    "use_backend",
+]
