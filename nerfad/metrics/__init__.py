@@ -1,0 +1,1 @@
+"""What a rendered talking face is scored by. Definitions and departures: docs/metrics.md."""
