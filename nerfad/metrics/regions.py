@@ -28,12 +28,22 @@ def _scaled(points: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _filled(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels whose centres lie inside the polygon; pixel (row, column) has its centre at +0.5."""
-    mask = np.zeros((height, width), np.uint8)
-    subpixel_bits = 4
-    fixed = np.round((polygon - 0.5) * (1 << subpixel_bits)).astype(np.int32)
-    cv2.fillPoly(mask, [fixed], 1, shift=subpixel_bits)
-    return mask.astype(bool)
+    """Pixels whose centres, at +0.5, lie inside the polygon (even-odd rule).
+
+    cv2.fillPoly would add every pixel that the border touches, 5 % of a mouth.
+    """
+    x0, y0 = polygon.T
+    x1, y1 = np.roll(polygon, -1, axis=0).T
+    rows = np.arange(height)[:, None] + 0.5
+    crossed = (y0 <= rows) != (y1 <= rows)
+    slope = (x1 - x0) / np.where(y1 == y0, 1.0, y1 - y0)
+    crossings = np.sort(np.where(crossed, x0 + (rows - y0) * slope, np.inf), axis=1)
+    mask = np.zeros((height, width), bool)
+    for row in np.nonzero(crossed.any(axis=1))[0]:
+        columns = np.clip(np.ceil(crossings[row][: crossed[row].sum()] - 0.5), 0, width).astype(int)
+        for start, end in columns.reshape(-1, 2):
+            mask[row, start:end] = True
+    return mask
 
 
 def face_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
