@@ -115,8 +115,10 @@ def face_crop(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     wide = half * (1 + CROP_MARGIN)
     scale = SIDE / (2 * wide)
     matrix = np.array([[scale, 0, -scale * (x - wide)], [0, scale, -scale * (y - half)]])
-    border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (110, 110, 110)}
-    return cv2.warpAffine(image, matrix, (SIDE, SIDE), **border)[..., ::-1]
+    crop = cv2.warpAffine(
+        image, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_CONSTANT, borderValue=(110, 110, 110)
+    )
+    return crop[..., ::-1]
 
 
 class SyncNetScorer:
