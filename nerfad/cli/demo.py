@@ -1,4 +1,4 @@
-"""`nerfad demo`: the whole path in one command, each stage resumable: data, training, video, scores, report."""
+"""`nerfad demo`: the whole path in one command; data, training, video, scores, report; it resumes."""
 
 import time
 from pathlib import Path
