@@ -5,9 +5,10 @@
 #ifdef NERFAD_EMULATED
 #include "simt.h"
 #define NERFAD_LAUNCH(kernel, grid, block, smem, stream, ...) \
-  ((void)(stream), ::simt::launch(grid, block, smem, [&] { kernel(__VA_ARGS__); }), cudaSuccess)
+  ((void)(stream), ::simt::launch(grid, block, smem, [&] { kernel(__VA_ARGS__); }))
 #define NERFAD_DYN_SMEM(T, name) T* name = reinterpret_cast<T*>(::simt::dyn())
 #else
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #define NERFAD_LAUNCH(kernel, grid, block, smem, stream, ...) \
