@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nerfad import _native
+from nerfad.ops import _backend
 from nerfad.ops.reference import conditioned_mlp as reference
 
-MIN_HIDDEN, MAX_HIDDEN = 16, 128
+MIN_HIDDEN, MAX_HIDDEN, MAX_LAYERS = 16, 128, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +27,10 @@ class MLPSpec:
     output_activation: Literal["none", "sigmoid"] = "none"
 
     def __post_init__(self) -> None:
-        if self.d_in < 1 or self.d_out < 1 or self.n_hidden < 1 or self.d_cond < 0:
-            raise ValueError(f"MLPSpec: d_in, d_out and n_hidden must be >= 1 and d_cond >= 0, got {self}")
+        if self.d_in < 1 or self.d_out < 1 or self.d_cond < 0 or not 1 <= self.n_hidden <= MAX_LAYERS:
+            raise ValueError(
+                f"MLPSpec: d_in, d_out must be >= 1, d_cond >= 0, n_hidden in [1, {MAX_LAYERS}], got {self}"
+            )
         if not MIN_HIDDEN <= self.d_hidden <= MAX_HIDDEN:
             raise ValueError(
                 f"MLPSpec: d_hidden must be in [{MIN_HIDDEN}, {MAX_HIDDEN}], got {self.d_hidden}"
@@ -115,4 +119,46 @@ def conditioned_mlp(
         >>> conditioned_mlp(x, params, spec, cond, index).flatten().tolist()
         [3.0, 8.0]
     """
-    return reference.conditioned_mlp(x, params, spec, cond, cond_index)
+    if not _backend.is_native():
+        return reference.conditioned_mlp(x, params, spec, cond, cond_index)
+    sigmoid = spec.output_activation == "sigmoid"
+    return _native.ops().conditioned_mlp_fwd(
+        x, params, cond, cond_index, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid
+    )
+
+
+def _fake_fwd(x, params, cond, cond_index, d_cond, d_hidden, n_hidden, d_out, sigmoid):
+    return x.new_empty((x.shape[0], d_out))
+
+
+def _fake_bwd(
+    grad_out, x, params, cond, cond_index, d_cond, d_hidden, n_hidden, d_out, sigmoid, needs_grad_x
+):
+    return (
+        x.new_empty((x.shape[0] if needs_grad_x else 0, x.shape[1])),
+        torch.empty_like(params),
+        x.new_empty((0 if cond is None else cond.shape[0], d_cond)),
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    *tensors, ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx, grad_out):
+    needs_grad_x = ctx.needs_input_grad[0]
+    grad_x, grad_params, grad_cond = _native.ops().conditioned_mlp_bwd(
+        grad_out.contiguous(),
+        *ctx.saved_tensors,
+        *(ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid, needs_grad_x),
+    )
+    has_cond = ctx.saved_tensors[2] is not None
+    no_grads = (None,) * 6
+    return grad_x if needs_grad_x else None, grad_params, grad_cond if has_cond else None, *no_grads
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::conditioned_mlp_fwd", _fake_fwd)
+    torch.library.register_fake("nerfad::conditioned_mlp_bwd", _fake_bwd)
+    torch.library.register_autograd("nerfad::conditioned_mlp_fwd", _backward, setup_context=_setup_context)

@@ -1,0 +1,190 @@
+// Register-blocked layers over a tile of kMlpTile samples. Activations are sample-major [kMlpTile, width
+// padded to 16], so that forward, input gradient and weight gradient need no transposition: each broadcasts a
+// scalar of one operand against vectors of the other.
+#pragma once
+#include <type_traits>
+
+#include "mlp_pack.h"
+#include "simd.h"
+
+namespace nerfad {
+namespace {
+
+enum class Finish {
+  kNone,
+  kRelu,
+  kWherePositive,  // zero where the mask is not positive: the gradient of relu
+};
+
+template <class T>
+struct Layer {
+  const T* weights;           // [n_in, n_out]
+  const T* bias;              // [n_out] or [any, n_out] with bias_index, or null
+  const int32_t* bias_index;  // [kMlpTile] row of bias for each sample, or null
+  const T* mask;              // [kMlpTile, n_out] for kWherePositive
+  int n_in;
+  int n_out;  // a multiple of kMlpPad
+};
+
+// Rows [0, kRows) and vectors [0, kVectors) of y = finish(bias + x weights).
+template <class S, int kVectors, int kRows, Finish kFinish>
+__attribute__((always_inline)) inline void layer_block(const Layer<typename S::T>& layer, int row, int column,
+                                                       const typename S::T* x, int x_stride, typename S::T* y,
+                                                       int y_stride) {
+  using T = typename S::T;
+  using V = typename S::V;
+  V sum[kRows][kVectors];
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t bias_row = layer.bias_index ? layer.bias_index[row + r] : 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] =
+          layer.bias ? S::load(layer.bias + bias_row * layer.n_out + column + v * S::kWidth) : S::zero();
+    }
+  }
+  const T* w = layer.weights + column;
+  const T* x_row = x + static_cast<int64_t>(row) * x_stride;
+  for (int k = 0; k < layer.n_in; ++k, w += layer.n_out, ++x_row) {
+    V weights[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) weights[v] = S::load(w + v * S::kWidth);
+#pragma GCC unroll 24
+    for (int r = 0; r < kRows; ++r) {
+      const V input = S::broadcast(x_row[static_cast<int64_t>(r) * x_stride]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::multiply_add(input, weights[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t at = column + v * S::kWidth;
+      V value = sum[r][v];
+      if (kFinish == Finish::kRelu) value = S::relu(value);
+      if (kFinish == Finish::kWherePositive) {
+        value = S::keep_where_positive(value, S::load(layer.mask + (row + r) * layer.n_out + at));
+      }
+      S::store(y + static_cast<int64_t>(row + r) * y_stride + at, value);
+    }
+  }
+}
+
+template <class S, int kVectors, Finish kFinish>
+__attribute__((noinline)) void layer_columns(const Layer<typename S::T>& layer, int column,
+                                             const typename S::T* x, int x_stride, typename S::T* y,
+                                             int y_stride) {
+  constexpr int kRows = S::kAccumulators / kVectors;
+  static_assert(kMlpTile % kRows == 0);
+  for (int row = 0; row < kMlpTile; row += kRows) {
+    layer_block<S, kVectors, kRows, kFinish>(layer, row, column, x, x_stride, y, y_stride);
+  }
+}
+
+template <class S, Finish kFinish>
+void layer_tile(const Layer<typename S::T>& layer, const typename S::T* x, int x_stride, typename S::T* y,
+                int y_stride) {
+  const int vectors = layer.n_out / S::kWidth;
+  int v = 0;
+  for (; v + S::kVectors <= vectors; v += S::kVectors) {
+    layer_columns<S, S::kVectors, kFinish>(layer, v * S::kWidth, x, x_stride, y, y_stride);
+  }
+  if constexpr (S::kVectors == 4) {
+    const int column = v * S::kWidth;
+    if (vectors - v == 3) layer_columns<S, 3, kFinish>(layer, column, x, x_stride, y, y_stride);
+    if (vectors - v == 2) layer_columns<S, 2, kFinish>(layer, column, x, x_stride, y, y_stride);
+    if (vectors - v == 1) layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
+  }
+}
+
+// grad_weights[n][k] += sum over samples of delta[m][n] x[m][k], for kRows outputs n and kVectors vectors of
+// k.
+template <class S, int kVectors, int kRows>
+__attribute__((always_inline)) inline void weight_grad_block(const typename S::T* delta, int delta_stride,
+                                                             const typename S::T* x, int x_stride,
+                                                             typename S::T* grad, int grad_stride) {
+  using V = typename S::V;
+  V sum[kRows][kVectors];
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = S::load(grad + r * grad_stride + v * S::kWidth);
+  }
+  for (int m = 0; m < kMlpTile; ++m, delta += delta_stride, x += x_stride) {
+    V inputs[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) inputs[v] = S::load(x + v * S::kWidth);
+#pragma GCC unroll 24
+    for (int r = 0; r < kRows; ++r) {
+      const V d = S::broadcast(delta[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::multiply_add(d, inputs[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 24
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) S::store(grad + r * grad_stride + v * S::kWidth, sum[r][v]);
+  }
+}
+
+template <class S, int kVectors>
+__attribute__((noinline)) void weight_grad_columns(const typename S::T* delta, int delta_stride, int n_out,
+                                                   const typename S::T* x, int x_stride, typename S::T* grad,
+                                                   int grad_stride) {
+  constexpr int kRows = S::kAccumulators / kVectors;
+  int n = 0;
+  for (; n + kRows <= n_out; n += kRows) {
+    weight_grad_block<S, kVectors, kRows>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
+                                          grad_stride);
+  }
+  for (; n + 2 <= n_out; n += 2) {
+    weight_grad_block<S, kVectors, 2>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
+                                      grad_stride);
+  }
+  if (n < n_out) {
+    weight_grad_block<S, kVectors, 1>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
+                                      grad_stride);
+  }
+}
+
+// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width.
+template <class S>
+void weight_grad_tile(const typename S::T* delta, int delta_stride, int n_out, const typename S::T* x,
+                      int x_stride, int n_in_padded, typename S::T* grad) {
+  const int vectors = n_in_padded / S::kWidth;
+  int v = 0;
+  const auto columns = [&](auto count) {
+    constexpr int kVectors = decltype(count)::value;
+    const int k = v * S::kWidth;
+    weight_grad_columns<S, kVectors>(delta, delta_stride, n_out, x + k, x_stride, grad + k, n_in_padded);
+    v += kVectors;
+  };
+  while (v + S::kVectors <= vectors) columns(std::integral_constant<int, S::kVectors>{});
+  if constexpr (S::kVectors == 4) {
+    if (vectors - v == 3) columns(std::integral_constant<int, 3>{});
+    if (vectors - v == 2) columns(std::integral_constant<int, 2>{});
+    if (vectors - v == 1) columns(std::integral_constant<int, 1>{});
+  }
+}
+
+// sums[index[m]] += delta[m] (index null: all to the first row).
+template <class S>
+void bias_grad_tile(const typename S::T* delta, int width, const int32_t* index, typename S::T* sums) {
+  for (int n = 0; n < width; n += S::kWidth) {
+    if (!index) {
+      auto sum = S::load(sums + n);
+      for (int m = 0; m < kMlpTile; ++m) sum = S::add(sum, S::load(delta + m * width + n));
+      S::store(sums + n, sum);
+      continue;
+    }
+    for (int m = 0; m < kMlpTile; ++m) {
+      typename S::T* row = sums + static_cast<int64_t>(index[m]) * width + n;
+      S::store(row, S::add(S::load(row), S::load(delta + m * width + n)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nerfad
