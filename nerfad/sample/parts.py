@@ -1,0 +1,308 @@
+"""Everything of the model that is not the skin of the face: eyes, teeth, tongue, ears, hair, neck, torso."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nerfad.sample.head import EYE_RADIUS, HINGE, MOUTH_Y, column_angles, eyeball_centres, head_profile
+from nerfad.sample.identity import Identity
+from nerfad.sample.shapes import Profile, bump, grid_normals, grid_triangles, smoothstep
+
+HEAD, NECK, TORSO = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """A mesh at rest. `uv` [v,2] are coordinates in the tile named `tile` (see model.py); `shade` [v] darkens
+    what lies in the shade of other parts; `jaw` is how far the part follows the jaw, 0..1."""
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    triangles: np.ndarray
+    uv: np.ndarray
+    shade: np.ndarray
+    tile: str
+    label: int = HEAD
+    jaw: float = 0.0
+
+
+def _grid_part(points: np.ndarray, uv: np.ndarray, tile: str, *, closed: bool, **more) -> Part:
+    rows, columns = points.shape[:2]
+    shade = np.broadcast_to(more.pop("shade", np.ones((rows, columns))), (rows, columns))
+    return Part(
+        points.reshape(-1, 3),
+        grid_normals(points, closed).reshape(-1, 3),
+        grid_triangles(rows, columns, closed),
+        uv.reshape(-1, 2),
+        shade.reshape(-1),
+        tile,
+        **more,
+    )
+
+
+def _dome(centre: np.ndarray, radii: tuple[float, float, float], rows: int, columns: int) -> np.ndarray:
+    """The front half of an ellipsoid as an open grid [rows, columns, 3]."""
+    lat = np.linspace(np.pi / 2, -np.pi / 2, rows)[:, None]
+    lon = np.linspace(-np.pi / 2, np.pi / 2, columns)[None]
+    unit = np.stack([np.cos(lat) * np.sin(lon), np.sin(lat) + 0 * lon, np.cos(lat) * np.cos(lon)], -1)
+    return centre + unit * np.asarray(radii)
+
+
+def eyeballs(who: Identity, lid_z: float) -> list[Part]:
+    out = []
+    for centre in eyeball_centres(who, lid_z):
+        points = _dome(centre, (EYE_RADIUS,) * 3, 25, 25)
+        uv = (points[..., :2] - centre[:2]) / EYE_RADIUS
+        out.append(_grid_part(points, uv, "eye", closed=False))
+    return out
+
+
+def teeth_and_tongue(who: Identity) -> list[Part]:
+    phi = np.linspace(-1.25, 1.25, 49)[None]
+    out = []
+    for top, bottom, front, jaw in ((-5.75, -7.02, 8.85, 0.0), (-7.05, -8.1, 8.60, 1.0)):
+        y = np.linspace(top, bottom, 7)[:, None]
+        x = 2.45 * np.sin(phi) + 0 * y
+        z = front - 2.6 * (1 - np.cos(phi)) + 0.03 * np.abs(np.sin(phi * 9)) + 0 * y
+        # gaps between teeth, darker towards the back and the gums
+        tooth = 1 - 0.45 * np.exp(-((np.abs((x / 0.62) % 1.0 - 0.5) - 0.5) ** 2) / 0.006)
+        gum = smoothstep(0.15, 0.40, np.abs(y - (top if jaw == 0 else bottom)))
+        shade = 0.86 * tooth * (0.35 + 0.65 * np.cos(phi) ** 2) * (0.75 + 0.25 * gum)
+        shade = shade * (0.82 if jaw else 1.0)
+        points = np.stack([x, y + 0 * x, z], -1)
+        uv = np.zeros((*points.shape[:2], 2))
+        out.append(_grid_part(points, uv, "tooth", closed=False, shade=shade, jaw=jaw))
+    tongue = _dome(np.array([0.0, MOUTH_Y - 0.95, 6.2]), (1.9, 0.62, 2.0), 13, 17)
+    uv = np.zeros((*tongue.shape[:2], 2))
+    out.append(_grid_part(tongue, uv, "tongue", closed=False, jaw=0.85))
+    cavity = _dome(np.array([0.0, MOUTH_Y - 0.6, 5.6]), (3.2, 2.6, 0.3), 9, 9)
+    out.append(_grid_part(cavity, np.zeros((9, 9, 2)), "cavity", closed=False, jaw=0.5))
+    return out
+
+
+def ears(who: Identity) -> list[Part]:
+    out = []
+    for side in (-1.0, 1.0):
+        rows, columns = 25, 25
+        lat = np.linspace(np.pi / 2, -np.pi / 2, rows)[:, None]
+        lon = np.linspace(-np.pi, np.pi, columns, endpoint=False)[None]
+        a = np.cos(lat) * np.sin(lon)  # backwards
+        b = np.sin(lat) + 0 * lon
+        c = np.cos(lat) * np.cos(lon)  # outwards
+        height = 3.0 * b * np.where(b > 0, 1.0, 0.92)
+        depth = a * (1.15 + 0.45 * smoothstep(-0.9, 0.6, b))
+        hollow = bump(a, b, -0.15, 0.05, 0.45, 0.5)
+        thick = 0.42 * c - 0.30 * hollow * (c > 0)
+        turn = 0.42
+        x = 7.0 * who.face_width + depth * np.sin(turn) + thick * np.cos(turn) + 0.25
+        z = -0.9 - depth * np.cos(turn) + thick * np.sin(turn)
+        points = np.stack([side * x, height - 1.6 - 0.2 * depth, z], -1)
+        if side > 0:
+            points = points[:, ::-1]
+            hollow = hollow[:, ::-1]
+        shade = 1 - 0.45 * hollow
+        uv = np.full((rows, columns, 2), 0.5)
+        out.append(_grid_part(points, uv, "plain_skin", closed=True, shade=shade))
+    return out
+
+
+_HAIRLINES = {
+    # degrees from the front -> lowest height of hair in cm
+    "short": [
+        (0, 6.7),
+        (22, 6.4),
+        (40, 5.9),
+        (50, 4.0),
+        (60, 2.4),
+        (68, 0.2),
+        (80, -1.6),
+        (88, -1.0),
+        (95, 2.2),
+        (112, 1.6),
+        (124, -3.5),
+        (180, -7.5),
+    ],
+    "cropped": [
+        (0, 7.2),
+        (20, 7.4),
+        (38, 6.6),
+        (48, 4.2),
+        (60, 2.8),
+        (70, 0.6),
+        (80, -0.8),
+        (88, 0.0),
+        (95, 2.4),
+        (112, 1.8),
+        (124, -3.0),
+        (180, -6.5),
+    ],
+    "side_part": [
+        (0, 5.9),
+        (22, 5.6),
+        (40, 4.8),
+        (52, 2.6),
+        (60, 0.2),
+        (68, -3.5),
+        (78, -7.5),
+        (95, -8.5),
+        (180, -9.0),
+    ],
+    "long": [(0, 6.5), (20, 6.2), (38, 5.2), (48, 3.0), (56, 0.0), (62, -6.0), (68, -15.0), (180, -15.0)],
+}
+_HAIR_VOLUME = {"short": (1.9, 0.9), "cropped": (0.7, 0.35), "side_part": (1.7, 1.2), "long": (1.5, 1.0)}
+
+
+def hair(who: Identity) -> Part:
+    """A shell over the skull that sinks under the skin beyond the hairline."""
+    style = who.hair_style
+    profile = _hair_profile(who)
+    theta = np.roll(column_angles(), 0)
+    heights = np.concatenate([np.linspace(11.9, 9.5, 16)[:-1], np.linspace(9.5, profile.knots[-1, 0], 84)])
+    base = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
+    outward = grid_normals(base, closed=True)
+    degrees = np.abs(np.degrees(theta))
+    line = np.interp(degrees, *np.array(_HAIRLINES[style], float).T)
+    rng = np.random.default_rng([who.texture_seed, 6])
+    jag = np.convolve(rng.standard_normal(len(theta) + 4), np.ones(5) / 5, "valid") * 0.28
+    if style == "side_part":  # the fringe sweeps from a parting on one side
+        line = (
+            line
+            + 1.3 * np.exp(-(((np.degrees(theta) - 18) / 16) ** 2))
+            - 0.5 * np.exp(-(((np.degrees(theta) + 25) / 18) ** 2))
+        )
+    over = base[..., 1] - (line + jag)[None]
+    top, side = _HAIR_VOLUME[style]
+    volume = side + (top - side) * smoothstep(1.0, 9.0, base[..., 1])
+    waves = np.cumsum(rng.standard_normal(len(theta)))
+    waves = waves - np.linspace(waves[0], waves[-1], len(theta))
+    locks = 0.10 * np.sin(theta * 23 + 0.35 * waves)[None] * smoothstep(0.5, 2.5, over)
+    thickness = -0.45 + (volume + 0.45) * smoothstep(-0.5, 2.0, over) + locks
+    points = base + outward * thickness[..., None]
+    uv = np.stack(
+        np.broadcast_arrays(
+            (theta[None] / (2 * np.pi) + 0.5) * 2.0, (11.9 - base[..., 1]) / 27.0 + 0.0 * theta[None]
+        ),
+        -1,
+    )
+    shade = 0.72 + 0.28 * smoothstep(-0.2, 2.2, over)
+    part = _grid_part(points, uv, "hair", closed=True, shade=shade)
+    kept = part.triangles[(over.reshape(-1)[part.triangles] > -0.6).any(1)]
+    if style == "long":  # its inside shows behind the neck
+        kept = np.concatenate([kept, kept[:, ::-1]])
+    return Part(part.vertices, part.normals, kept, part.uv, part.shade, "hair")
+
+
+def _hair_profile(who: Identity) -> Profile:
+    knots = head_profile(who).knots.copy()
+    if who.hair_style == "long":
+        above = knots[knots[:, 0] > -3.0]
+        tail = np.array(
+            [
+                (-5.5, 7.3, 8.0, -8.6, 0.0, 2.2),
+                (-9.0, 7.6, 8.0, -8.2, 0.0, 2.2),
+                (-12.5, 8.0, 7.6, -8.4, 0.2, 2.2),
+                (-15.0, 8.0, 7.0, -8.4, 0.2, 2.2),
+            ]
+        )
+        return Profile(np.concatenate([above, tail]))
+    if who.hair_style == "side_part":
+        above = knots[knots[:, 0] > -3.0]
+        tail = np.array(
+            [
+                (-5.0, 7.2, 8.4, -8.0, 0.0, 2.2),
+                (-7.5, 6.9, 7.6, -6.8, 0.2, 2.2),
+                (-9.2, 6.2, 6.6, -5.2, 0.4, 2.2),
+            ]
+        )
+        return Profile(np.concatenate([above, tail]))
+    return Profile(knots)
+
+
+_NECK_KNOTS = np.array(
+    [
+        (-4.0, 4.9, 3.6, -6.0, -1.2, 2.0),
+        (-8.0, 4.9, 3.4, -6.4, -1.4, 2.0),
+        (-11.0, 5.0, 3.2, -6.8, -1.6, 2.0),
+        (-14.0, 5.5, 3.4, -7.2, -1.8, 2.0),
+        (-17.0, 7.0, 4.6, -7.6, -2.0, 2.0),
+        (-19.0, 8.5, 5.4, -8.0, -2.0, 2.0),
+    ]
+)
+_TORSO_KNOTS = np.array(
+    [
+        (-13.2, 5.6, 2.8, -7.0, -2.0, 2.0),
+        (-14.2, 7.2, 3.9, -7.6, -2.2, 2.0),
+        (-15.2, 10.4, 4.8, -8.2, -2.4, 2.0),
+        (-16.4, 14.6, 5.8, -8.8, -2.6, 2.1),
+        (-18.0, 18.4, 7.0, -9.6, -2.8, 2.2),
+        (-20.5, 21.0, 8.6, -10.4, -3.0, 2.3),
+        (-24.0, 22.3, 10.2, -11.0, -3.0, 2.4),
+        (-29.0, 22.8, 11.2, -11.0, -3.0, 2.4),
+        (-36.0, 22.8, 11.4, -11.0, -3.0, 2.4),
+    ]
+)
+
+
+def neck(who: Identity) -> Part:
+    profile = Profile(_NECK_KNOTS)
+    theta = np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    heights = np.linspace(-4.0, -19.0, 40)
+    points = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
+    x, y = points[..., 0], points[..., 1]
+    slim = 0.92 if who.stubble == 0 else 1.0
+    points[..., 0] *= slim
+    front = smoothstep(0.0, 0.6, np.cos(theta))[None]
+    points[..., 2] += front * (0.35 * bump(x, y, 0, -12.6, 0.9, 1.0) * (1.0 if slim == 1.0 else 0.3))
+    points[..., 2] += front * 0.35 * bump(np.abs(x), y, 2.2, -15.0, 0.7, 2.2)
+    shade = 1 - 0.55 * smoothstep(-15.0, -10.5, y) * front - 0.15 * (1 - front)
+    return _grid_part(points, np.full((*x.shape, 2), 0.5), "plain_skin", closed=True, shade=shade, label=NECK)
+
+
+def torso(who: Identity) -> list[Part]:
+    profile = Profile(_TORSO_KNOTS)
+    theta = np.linspace(-np.pi, np.pi, 120, endpoint=False)
+    heights = np.concatenate([np.linspace(-13.2, -20, 40)[:-1], np.linspace(-20, -36, 24)])
+    base = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
+    uv = np.stack(np.broadcast_arrays((theta / (2 * np.pi) + 0.5)[None] * 2, (-base[..., 1] - 13) / 24), -1)
+    rng = np.random.default_rng([who.texture_seed, 7])
+    ripple = 0.12 * np.sin(1.3 * base[..., 1] + 3 * np.sin(base[..., 0] * 0.25 + rng.uniform(0, 6)))
+    base[..., 2] += ripple * smoothstep(-16, -22, base[..., 1])
+    shade = 1 - 0.35 * smoothstep(-15.5, -13.5, base[..., 1])
+    parts = [_grid_part(base, uv, "cloth", closed=True, shade=shade, label=TORSO)]
+    parts.append(_collar(who, profile))
+    return parts
+
+
+def _collar(who: Identity, profile: Profile) -> Part:
+    """A ring of cloth where the garment meets the neck."""
+    theta = np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    drop, thick, rise = {"crew": (1.5, 0.42, 0.0), "shirt": (2.2, 0.75, 0.5), "turtleneck": (0.3, 0.8, 1.2)}[
+        who.collar
+    ]
+    height = -13.9 + rise - drop * smoothstep(-0.2, 1.0, np.cos(theta))
+    centre = np.stack(
+        [
+            profile.points(profile.rows(profile.parameter_of_height(np.array([h]))), np.array([t]))[0, 0]
+            for h, t in zip(height, theta, strict=True)
+        ]
+    )
+    around = np.linspace(np.pi, -np.pi, 17)
+    radial = np.stack([np.sin(theta), 0 * theta, np.cos(theta)], -1)
+    tall = 1.0 if who.collar == "crew" else 1.8
+    points = (
+        centre[None]
+        + thick * np.cos(around)[:, None, None] * -radial[None] * 1.0
+        + tall * thick * np.sin(around)[:, None, None] * np.array([0, 1.0, 0.0])
+    )
+    uv = np.stack(np.broadcast_arrays((theta / (2 * np.pi) + 0.5)[None] * 2, 0.02 * around[:, None]), -1)
+    shade = np.full(points.shape[:2], 0.94)
+    return _grid_part(points, uv, "cloth", closed=True, shade=shade, label=TORSO)
+
+
+def follow_jaw(points: np.ndarray, angle: float) -> np.ndarray:
+    """Points turned about the jaw's hinge."""
+    out = points.copy()
+    dy, dz = points[:, 1] - HINGE[1], points[:, 2] - HINGE[2]
+    out[:, 1] = HINGE[1] + dy * np.cos(angle) - dz * np.sin(angle)
+    out[:, 2] = HINGE[2] + dz * np.cos(angle) + dy * np.sin(angle)
+    return out
