@@ -5,18 +5,32 @@ from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
 from nerfad.ops.freq_encode import freq_encode
 from nerfad.ops.grid_encode import GridSpec, grid_encode
+from nerfad.ops.march import MarchResult, march, march_inference
+from nerfad.ops.morton import morton_decode, morton_encode
+from nerfad.ops.occupancy import occupancy_update, pack_bitfield
+from nerfad.ops.ray_aabb import ray_aabb
+from nerfad.ops.sample_positions import sample_positions
 from nerfad.ops.sh_encode import sh_encode
 from nerfad.ops.sparse_adam import sparse_adam_
 
 __all__ = [
     "GridSpec",
     "MLPSpec",
+    "MarchResult",
     "backend",
     "composite",
     "conditioned_mlp",
     "emulated_cuda",
     "freq_encode",
     "grid_encode",
+    "march",
+    "march_inference",
+    "morton_decode",
+    "morton_encode",
+    "occupancy_update",
+    "pack_bitfield",
+    "ray_aabb",
+    "sample_positions",
     "sh_encode",
     "sparse_adam_",
     "use_backend",
