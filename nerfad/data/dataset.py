@@ -96,7 +96,7 @@ class Dataset:
         if colours.shape[:2] != (self.height, self.width):
             size = (self.width, self.height)
             colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        return _labels_of(colours)
+        return labels_of(colours)
 
     def torso(self, i: int) -> np.ndarray:
         """Frame i's neck and torso alone, uint8 RGBA [H, W, 4]."""
@@ -145,8 +145,8 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def _labels_of(colours: np.ndarray) -> np.ndarray:
-    """Labels of a parsing picture; colours are compared by their nearest corner of the colour
+def labels_of(colours: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H, W] of a parsing picture in RGB; a colour counts as the nearest corner of the colour
     cube, because some tools save interpolated values.
     """
     bits = (colours[..., 0] > 127) * 1 + (colours[..., 1] > 127) * 2 + (colours[..., 2] > 127) * 4
