@@ -1,8 +1,11 @@
 """Multi-resolution grid encoding: positions to interpolated features of dense, tiled and hashed levels."""
 
+import torch
 from torch import Tensor
 
-from nerfad.ops.grid_spec import GridSpec
+from nerfad import _native
+from nerfad.ops import _backend
+from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import grid_encode as reference
 
 __all__ = ["GridSpec", "grid_encode"]
@@ -42,4 +45,54 @@ def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
         >>> grid_encode(torch.tensor([[0.5, 0.5], [1.0, 1.0]]), table, spec).tolist()
         [[2.0], [8.0]]
     """
-    return reference.grid_encode(positions, table, spec)
+    if not _backend.is_native():
+        return reference.grid_encode(positions, table, spec)
+    return _native.ops().grid_encode_fwd(positions, table, *_geometry(spec))
+
+
+def _geometry(spec: GridSpec) -> tuple[list[int], int, int, bool]:
+    return (
+        list(spec.resolutions),
+        spec.log2_table_size,
+        KINDS.index(spec.kind),
+        spec.interpolation == "smoothstep",
+    )
+
+
+def _fake_fwd(positions, table, resolutions, log2_table_size, kind, smoothstep):
+    return positions.new_empty((positions.shape[0], len(resolutions) * table.shape[1]))
+
+
+def _fake_bwd(
+    positions, table, resolutions, log2_table_size, kind, smoothstep, grad, needs_positions, needs_table
+):
+    n, n_dims = positions.shape
+    n_entries, n_features = table.shape
+    return (
+        positions.new_empty((n if needs_positions else 0, n_dims)),
+        positions.new_empty((n_entries if needs_table else 0, n_features)),
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    positions, table, *ctx.geometry = inputs
+    ctx.save_for_backward(positions, table)
+
+
+def _backward(ctx, grad):
+    positions, table = ctx.saved_tensors
+    needs_positions, needs_table = ctx.needs_input_grad[:2]
+    grad_positions, grad_table = _native.ops().grid_encode_bwd(
+        positions, table, *ctx.geometry, grad.contiguous(), needs_positions, needs_table
+    )
+    return (
+        grad_positions if needs_positions else None,
+        grad_table.to(table.dtype) if needs_table else None,
+        *(None,) * 4,
+    )
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::grid_encode_fwd", _fake_fwd)
+    torch.library.register_fake("nerfad::grid_encode_bwd", _fake_bwd)
+    torch.library.register_autograd("nerfad::grid_encode_fwd", _backward, setup_context=_setup_context)

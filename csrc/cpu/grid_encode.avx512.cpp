@@ -1,0 +1,13 @@
+#include "grid_encode_simd_launch.h"
+
+namespace nerfad {
+
+void grid_encode_fwd_avx512(const GridEncodeFwd<float>& p, const ParallelFor& parallel_for) {
+  encode_fwd(p, parallel_for);
+}
+
+void grid_encode_bwd_avx512(const GridEncodeBwd<float>& p, const ParallelFor& parallel_for) {
+  encode_bwd(p, parallel_for);
+}
+
+}  // namespace nerfad

@@ -1,0 +1,331 @@
+// The vector core of the grid encoding, for AVX2 and AVX-512 units alike (and for the fused renderer's
+// units). Everything is in an anonymous namespace: each unit compiles its own copy with its own instruction
+// set, and the linker must not merge them.
+//
+// A group of kLanes samples shares the integer work (cells, hashes), one sample per lane. Table entries are
+// then read sample by sample: all corners of a cell form one register bundle [z][y][x][feature], which is
+// halved along z, y, x by linear interpolation. Measured against gather instructions on Zen 5: twice as fast.
+#pragma once
+#include <immintrin.h>
+
+#include "nerfad/grid_encode.h"
+
+namespace nerfad {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;
+#endif
+typedef float LaneFloat __attribute__((vector_size(4 * kLanes), aligned(4)));
+typedef uint32_t LaneUint __attribute__((vector_size(4 * kLanes), aligned(4)));
+typedef int32_t LaneInt __attribute__((vector_size(4 * kLanes), aligned(4)));
+
+#define NERFAD_INLINE inline __attribute__((always_inline))
+
+// ---- N floats in registers, in the lower part of the last one if N < 8.
+
+template <int N>
+struct Floats {
+  __m256 v[N / 8];
+};
+template <>
+struct Floats<4> {
+  __m128 v;
+};
+template <>
+struct Floats<2> {
+  __m128 v;
+};
+template <>
+struct Floats<1> {
+  __m128 v;
+};
+
+template <int N>
+NERFAD_INLINE void split(const Floats<N>& a, Floats<N / 2>& low, Floats<N / 2>& high) {
+  if constexpr (N >= 16) {
+    for (int k = 0; k < N / 16; ++k) low.v[k] = a.v[k], high.v[k] = a.v[k + N / 16];
+  } else if constexpr (N == 8) {
+    low.v = _mm256_castps256_ps128(a.v[0]), high.v = _mm256_extractf128_ps(a.v[0], 1);
+  } else if constexpr (N == 4) {
+    low.v = a.v, high.v = _mm_movehl_ps(a.v, a.v);
+  } else {
+    low.v = a.v, high.v = _mm_movehdup_ps(a.v);
+  }
+}
+
+template <int N>
+NERFAD_INLINE Floats<2 * N> join(const Floats<N>& low, const Floats<N>& high) {
+  Floats<2 * N> r;
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) r.v[k] = low.v[k], r.v[k + N / 8] = high.v[k];
+  } else if constexpr (N == 4) {
+    r.v[0] = _mm256_set_m128(high.v, low.v);
+  } else if constexpr (N == 2) {
+    r.v = _mm_movelh_ps(low.v, high.v);
+  } else {
+    r.v = _mm_unpacklo_ps(low.v, high.v);
+  }
+  return r;
+}
+
+// a + f * b
+template <int N>
+NERFAD_INLINE Floats<N> multiply_add(const Floats<N>& a, float f, const Floats<N>& b) {
+  Floats<N> r;
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_fmadd_ps(_mm256_set1_ps(f), b.v[k], a.v[k]);
+  } else {
+    r.v = _mm_fmadd_ps(_mm_set1_ps(f), b.v, a.v);
+  }
+  return r;
+}
+
+template <int N>
+NERFAD_INLINE Floats<N> subtract(const Floats<N>& a, const Floats<N>& b) {
+  Floats<N> r;
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_sub_ps(a.v[k], b.v[k]);
+  } else {
+    r.v = _mm_sub_ps(a.v, b.v);
+  }
+  return r;
+}
+
+template <int N>
+NERFAD_INLINE Floats<N> scale(float f, const Floats<N>& a) {
+  Floats<N> r;
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_mul_ps(_mm256_set1_ps(f), a.v[k]);
+  } else {
+    r.v = _mm_mul_ps(_mm_set1_ps(f), a.v);
+  }
+  return r;
+}
+
+template <int N>
+NERFAD_INLINE Floats<N> load_floats(const float* from) {
+  Floats<N> r;
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_loadu_ps(from + 8 * k);
+  } else if constexpr (N == 4) {
+    r.v = _mm_loadu_ps(from);
+  } else if constexpr (N == 2) {
+    r.v = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(from)));
+  } else {
+    r.v = _mm_load_ss(from);
+  }
+  return r;
+}
+
+template <int N>
+NERFAD_INLINE void store_floats(float* to, const Floats<N>& a) {
+  if constexpr (N >= 8) {
+    for (int k = 0; k < N / 8; ++k) _mm256_storeu_ps(to + 8 * k, a.v[k]);
+  } else if constexpr (N == 4) {
+    _mm_storeu_ps(to, a.v);
+  } else if constexpr (N == 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(to), a.v);
+  } else {
+    _mm_store_ss(to, a.v);
+  }
+}
+
+// Halves a bundle along its slowest axis at weight f of the upper half.
+template <int N>
+NERFAD_INLINE Floats<N / 2> interpolate(const Floats<N>& a, float f) {
+  Floats<N / 2> low, high;
+  split(a, low, high);
+  return multiply_add(low, f, subtract(high, low));
+}
+
+// The difference of the two halves: the derivative of `interpolate` by f.
+template <int N>
+NERFAD_INLINE Floats<N / 2> difference(const Floats<N>& a) {
+  Floats<N / 2> low, high;
+  split(a, low, high);
+  return subtract(high, low);
+}
+
+// The adjoint of `interpolate`: hands a gradient to both halves.
+template <int N>
+NERFAD_INLINE Floats<2 * N> distribute(const Floats<N>& grad, float f) {
+  const Floats<N> high = scale(f, grad);
+  return join(subtract(grad, high), high);
+}
+
+// ---- The cells of a group.
+
+template <int D>
+struct CellGroup {
+  alignas(64) uint32_t entry[1 << D][kLanes];
+  alignas(64) float weight[D][kLanes];
+  alignas(64) float slope[D][kLanes];
+  uint32_t repeats;  // bit k: sample k has all its entries in common with sample k - 1
+};
+
+// Bit k: all lanes k and k - 1 of the axes' parts agree. Bit 0 is never set.
+template <int D>
+NERFAD_INLINE uint32_t find_repeats(const LaneUint (*part)[2]) {
+#if defined(__AVX512F__)
+  const LaneInt one_back = {0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
+#else
+  const LaneInt one_back = {0, 0, 1, 2, 3, 4, 5, 6};
+#endif
+  LaneInt same = LaneInt{} == LaneInt{};
+  for (int a = 0; a < D; ++a) same &= part[a][0] == __builtin_shuffle(part[a][0], one_back);
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(same)) & ~1u;
+#else
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(same))) & ~1u;
+#endif
+}
+
+template <int D, bool WithSlope>
+NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const float* const* positions,
+                              int64_t i, CellGroup<D>& group) {
+  const LaneFloat zero = {}, one = zero + 1.0f;
+  const float resolution = static_cast<float>(level.resolution);
+  LaneUint part[D][2];  // each axis' share of the index, for the lower and the upper vertex
+  const uint32_t stride = level.resolution + 1;
+  const uint32_t factor[3] = {1u, level.hashed ? 2654435761u : stride,
+                              level.hashed ? 805459861u : stride * stride};
+  for (int a = 0; a < D; ++a) {
+    const LaneFloat x = *reinterpret_cast<const LaneFloat*>(positions[a] + i);
+    const LaneFloat from_zero = x > zero ? x : zero;  // NaN becomes 0
+    const LaneFloat scaled = (from_zero < one ? from_zero : one) * resolution;
+    const LaneInt last = LaneInt{} + static_cast<int32_t>(level.resolution - 1);
+    LaneInt vertex = __builtin_convertvector(scaled, LaneInt);
+    vertex = vertex < last ? vertex : last;
+    const LaneFloat f = scaled - __builtin_convertvector(vertex, LaneFloat);
+    LaneFloat* weight = reinterpret_cast<LaneFloat*>(group.weight[a]);
+    *weight = smoothstep ? f * f * (3.0f - 2.0f * f) : f;
+    if (WithSlope) {
+      const LaneFloat slope = smoothstep ? 6.0f * f * (1.0f - f) * resolution : zero + resolution;
+      *reinterpret_cast<LaneFloat*>(group.slope[a]) = (x >= zero) & (x <= one) ? slope : zero;
+    }
+    part[a][0] = reinterpret_cast<LaneUint>(vertex) * factor[a];
+    part[a][1] = part[a][0] + factor[a];
+  }
+  group.repeats = find_repeats<D>(part);
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    LaneUint index = part[0][corner & 1];
+    for (int a = 1; a < D; ++a) {
+      const LaneUint& next = part[a][corner >> a & 1];
+      index = level.hashed ? index ^ next : index + next;
+    }
+    *reinterpret_cast<LaneUint*>(group.entry[corner]) = (index & level.mask) + level.offset;
+  }
+}
+
+// ---- Reading a cell's corners.
+
+// 16 bytes of the bundle of raw entries of `Bytes` bytes each, from corner `first` on.
+template <int Bytes, int Corners>
+NERFAD_INLINE __m128i load_corners(const char* table, const uint32_t (*entry)[kLanes], int lane, int first) {
+  const auto at = [&](int k) { return table + static_cast<size_t>(entry[first + k][lane]) * Bytes; };
+  if constexpr (Bytes == 16) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at(0)));
+  } else if constexpr (Bytes == 8) {
+    const __m128 low = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(at(0))));
+    return _mm_castps_si128(_mm_loadh_pi(low, reinterpret_cast<const __m64*>(at(1))));
+  } else if constexpr (Bytes == 4) {
+    const auto word = [&](int k) { return *reinterpret_cast<const int*>(at(k)); };
+    return _mm_setr_epi32(word(0), word(1), word(2), word(3));
+  } else {
+    const auto word = [&](int k) { return *reinterpret_cast<const short*>(at(k % Corners)); };
+    return _mm_setr_epi16(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
+  }
+}
+
+NERFAD_INLINE __m256 widen_vector(__m128i raw, Half) { return _mm256_cvtph_ps(raw); }
+NERFAD_INLINE __m256 widen_vector(__m128i raw, BFloat16) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16));
+}
+
+template <class S, int D, int F>
+NERFAD_INLINE Floats<(F << D)> load_cell(const void* table, const CellGroup<D>& group, int lane) {
+  constexpr int kCorners = 1 << D, kBytes = F * static_cast<int>(sizeof(S));
+  const char* base = static_cast<const char*>(table);
+  Floats<(F << D)> r;
+  if constexpr (kBytes == 32) {
+    for (int k = 0; k < kCorners; ++k) {
+      r.v[k] = _mm256_loadu_ps(reinterpret_cast<const float*>(base + size_t(group.entry[k][lane]) * 32));
+    }
+  } else {
+    constexpr int kPerPiece = 16 / kBytes;  // corners in 16 bytes
+    const auto piece = [&](int k) {
+      return load_corners<kBytes, kCorners>(base, group.entry, lane, k * kPerPiece);
+    };
+    if constexpr ((F << D) == 4) {  // two dimensions, one feature
+      if constexpr (sizeof(S) == 4) {
+        r.v = _mm_castsi128_ps(piece(0));
+      } else {
+        r.v = _mm256_castps256_ps128(widen_vector(piece(0), S{}));
+      }
+    } else {
+      for (int k = 0; k < (F << D) / 8; ++k) {
+        if constexpr (sizeof(S) == 4) {
+          r.v[k] = _mm256_set_m128(_mm_castsi128_ps(piece(2 * k + 1)), _mm_castsi128_ps(piece(2 * k)));
+        } else {
+          r.v[k] = widen_vector(piece(k), S{});
+        }
+      }
+    }
+  }
+  return r;
+}
+
+template <int D, int F>
+NERFAD_INLINE Floats<F> interpolate_cell(const Floats<(F << D)>& cell, const CellGroup<D>& group, int lane) {
+  if constexpr (D == 3) {
+    const auto plane = interpolate(cell, group.weight[2][lane]);
+    return interpolate(interpolate(plane, group.weight[1][lane]), group.weight[0][lane]);
+  } else {
+    return interpolate(interpolate(cell, group.weight[1][lane]), group.weight[0][lane]);
+  }
+}
+
+// Encodes n positions (a multiple of kLanes of each axis must be readable) in one level: features [n, F].
+template <class S, int D, int F>
+void encode_level(const GridLevel& level, bool smoothstep, const void* table, const float* const* positions,
+                  int64_t n, float* features) {
+  CellGroup<D> group;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    find_cells<D, false>(level, smoothstep, positions, i, group);
+    const int lanes = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
+    Floats<(F << D)> cell;
+    for (int lane = 0; lane < lanes; ++lane) {
+      if (!(group.repeats >> lane & 1)) cell = load_cell<S, D, F>(table, group, lane);
+      store_floats(features + (i + lane) * F, interpolate_cell<D, F>(cell, group, lane));
+    }
+  }
+}
+
+// For fused renderers: encodes a tile of n positions, n <= kGridTile and a multiple of 16, given axis by axis
+// (positions[a][i], shape.n_dims axes), in all levels, feature by feature:
+// features[(level * n_features + f) * stride + i]. The table's bytes are those of GridEncodeFwd.
+constexpr int kGridTile = 256;
+[[maybe_unused]] void grid_encode_tile(const GridShape& shape, TableType table_type, const void* table,
+                                       const float* const* positions, int n, float* features,
+                                       int64_t stride) {
+  alignas(64) float rows[kGridTile * 8];
+  grid_dispatch_float32(table_type, shape, [&](auto s, auto d, auto f) {
+    using S = decltype(s);
+    constexpr int D = decltype(d)::value, F = decltype(f)::value;
+    for (int l = 0; l < shape.n_levels; ++l) {
+      float* out = features + int64_t(l) * F * stride;
+      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n, F == 1 ? out : rows);
+      for (int i = 0; F > 1 && i < n; i += kLanes) {
+        for (int k = 0; k < F; ++k) {
+          for (int lane = 0; lane < kLanes; ++lane) out[k * stride + i + lane] = rows[(i + lane) * F + k];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace nerfad
