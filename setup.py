@@ -1,7 +1,7 @@
 """Builds the native parts with CMake and packs them into the package.
 
-Knobs (environment): NERFAD_CUDA=0|1|auto, NERFAD_EMU=0|1|auto, TORCH_CUDA_ARCH_LIST, MAX_JOBS, CMAKE_ARGS,
-NERFAD_TORCH_DIR. torch must be installed first; it is found without importing it, also from inside
+Knobs (environment): NERFAD_CUDA=0|1|auto (auto: where nvcc and an NVIDIA driver are found), NERFAD_EMU=0|1|auto,
+TORCH_CUDA_ARCH_LIST, MAX_JOBS, CMAKE_ARGS, NERFAD_TORCH_DIR. torch must be installed first; it is found without importing it, also from inside
 pip's build isolation, so that no build downloads torch a second time.
 """
 
@@ -46,6 +46,10 @@ def find_nvcc() -> str | None:
     return None
 
 
+def has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").is_file() or Path("/dev/dxg").exists()
+
+
 def switch(name: str) -> str:
     return {"0": "OFF", "1": "ON"}.get(os.environ.get(name, "auto").lower(), "AUTO")
 
@@ -55,6 +59,11 @@ def cuda_arguments() -> list[str]:
     nvcc = None if wanted == "OFF" else find_nvcc()
     if wanted == "ON" and not nvcc:
         sys.exit("nerfad: NERFAD_CUDA=1, but no nvcc was found; set CUDACXX or CUDA_HOME")
+    if nvcc and wanted == "AUTO" and not has_nvidia_driver():
+        print(
+            "nerfad: no NVIDIA driver here, CUDA kernels are left out; NERFAD_CUDA=1 builds them all the same"
+        )
+        nvcc = None
     if not nvcc:
         return ["-DNERFAD_CUDA=OFF"]
     arguments = ["-DNERFAD_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
