@@ -78,6 +78,16 @@ ConditionedMlpFwd<T> params_of(const Inputs& in) {
   return p;
 }
 
+// Scratch memory: how much the CPU kernels want, or the CUDA library's answer.
+template <class Params>
+Tensor make_scratch(const char* cuda_name, const Params& p, const Tensor& on, int64_t cpu_elements) {
+  int64_t n = cpu_elements;
+  if (on.is_cuda() || emulating()) {
+    n = reinterpret_cast<int64_t (*)(const Params*)>(cuda_symbol(cuda_name, on))(&p);
+  }
+  return torch::stable::new_empty(on, {n});
+}
+
 Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<Tensor> cond,
                            std::optional<Tensor> cond_index, int64_t d_cond, int64_t d_hidden,
                            int64_t n_hidden, int64_t d_out, bool sigmoid) {
@@ -88,7 +98,8 @@ Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<
     using T = decltype(zero);
     ConditionedMlpFwd<T> p = params_of<T>(in);
     p.out = out.mutable_data_ptr<T>();
-    Tensor scratch = torch::stable::new_empty(x, {conditioned_mlp_fwd_scratch(p, torch_pool().n_threads())});
+    Tensor scratch = make_scratch("conditioned_mlp_fwd_scratch", p, x,
+                                  conditioned_mlp_fwd_scratch(p, torch_pool().n_threads()));
     p.scratch = scratch.mutable_data_ptr<T>();
     dispatch<ConditionedMlpFwd<T>>(kOp, "conditioned_mlp_fwd", p, x, &conditioned_mlp_fwd_cpu<T>);
   });
@@ -113,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor> conditioned_mlp_bwd(const Tensor& grad_out, c
     p.grad_x = needs_grad_x ? grad_x.mutable_data_ptr<T>() : nullptr;
     p.grad_params = grad_params.mutable_data_ptr<T>();
     p.grad_cond = cond ? grad_cond.mutable_data_ptr<T>() : nullptr;
-    Tensor scratch = torch::stable::new_empty(x, {conditioned_mlp_bwd_scratch(p)});
+    Tensor scratch = make_scratch("conditioned_mlp_bwd_scratch", p, x, conditioned_mlp_bwd_scratch(p));
     p.fwd.scratch = scratch.mutable_data_ptr<T>();
     dispatch<ConditionedMlpBwd<T>>(kOp, "conditioned_mlp_bwd", p, x, &conditioned_mlp_bwd_cpu<T>);
   });

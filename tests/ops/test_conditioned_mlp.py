@@ -18,6 +18,7 @@ SPECS = {
     "wide": MLPSpec(40, 7, 128, 2, 65, "sigmoid"),
     "odd": MLPSpec(3, 2, 80, 2, 17),
     "unaligned": MLPSpec(5, 1, 37, 4, 6),
+    "too deep for shared memory": MLPSpec(9, 2, 128, 8, 4),
 }
 
 
@@ -59,29 +60,52 @@ def test_matches_reference_float64(spec):
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-13)
 
 
-def gradients(fn, spec, inputs, seed=1):
+def is_decided(spec, inputs, band=4e-3):
+    """[n_samples, 1] 1 where no hidden unit is so near zero that half precision may flip its relu, else 0."""
+    decided = torch.ones(inputs["x"].shape[0], 1)
+    for n_hidden in range(spec.n_hidden):
+        cut = dataclasses.replace(
+            spec, n_hidden=max(n_hidden, 1), d_out=spec.d_hidden, output_activation="none"
+        )
+        if n_hidden == 0:
+            weight, bias = spec.split(inputs["params"])[0]
+            z = inputs["x"] @ weight[:, : spec.d_in].t() + bias
+            if spec.d_cond:
+                z = z + (inputs["cond"] @ weight[:, spec.d_in :].t())[inputs["cond_index"].long()]
+        else:
+            z = reference.conditioned_mlp(spec=cut, **{**inputs, "params": inputs["params"][: cut.n_params]})
+        decided *= (z.abs().amin(1, keepdim=True) > band).cpu()
+    return decided
+
+
+def gradients(fn, spec, inputs, weight=1.0, seed=1):
     leaves = {k: v.detach().clone().requires_grad_() for k, v in inputs.items() if k != "cond_index"}
     out = fn(spec=spec, **{**inputs, **leaves})
     g = torch.Generator().manual_seed(seed)
-    grad_out = torch.randn(out.shape, generator=g, dtype=out.dtype).to(out.device)
-    return torch.autograd.grad(out, list(leaves.values()), grad_out)
+    grad_out = torch.randn(out.shape, generator=g, dtype=out.dtype) * weight
+    return torch.autograd.grad(out, list(leaves.values()), grad_out.to(out.device))
 
 
-def assert_gradients_match(spec, inputs, relative):
+def assert_gradients_match(spec, inputs, relative, weight=1.0):
     """Errors in proportion to each gradient's largest element: sums of many terms cancel."""
-    got, expected = (
-        gradients(conditioned_mlp, spec, inputs),
-        gradients(reference.conditioned_mlp, spec, inputs),
-    )
+    got = gradients(conditioned_mlp, spec, inputs, weight)
+    expected = gradients(reference.conditioned_mlp, spec, inputs, weight)
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
         scale = b.abs().max() if b.numel() else 0
         assert bool(((a - b).abs() <= relative * scale).all())
 
 
+def assert_gradients_match_on(backend, spec, inputs):
+    if backend == "native":
+        assert_gradients_match(spec, inputs, 2e-5)
+    else:
+        assert_gradients_match(spec, inputs, 4e-3, is_decided(spec, inputs))
+
+
 def test_gradients_match_reference(kernel_device, spec, request):
-    native = request.node.callspec.params["kernel_device"] == "native"
-    assert_gradients_match(spec, make_inputs(spec, device=kernel_device), 2e-5 if native else 2e-2)
+    backend = request.node.callspec.params["kernel_device"]
+    assert_gradients_match_on(backend, spec, make_inputs(spec, device=kernel_device))
 
 
 def test_gradients_match_reference_float64(spec):
@@ -170,7 +194,7 @@ def test_any_number_of_samples(kernel_device, n_samples, request):
     inputs = make_inputs(SPEC, n_samples=n_samples, device=kernel_device)
     got, expected = conditioned_mlp(spec=SPEC, **inputs), reference.conditioned_mlp(spec=SPEC, **inputs)
     torch.testing.assert_close(got, expected, **tolerance(backend))
-    assert_gradients_match(SPEC, inputs, 2e-5 if backend == "native" else 2e-2)
+    assert_gradients_match_on(backend, SPEC, inputs)
 
 
 def test_without_an_index_all_samples_use_the_first_condition(kernel_device):
