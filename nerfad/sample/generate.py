@@ -28,10 +28,13 @@ import numpy as np
 from nerfad import __version__
 from nerfad.data.writer import DatasetWriter, write_json
 from nerfad.errors import NerfadError, OutputError
+from nerfad.features.action_units import BLENDSHAPES
+from nerfad.features.face_mesh import CLASSIC_68, LIPS_OUTER
 from nerfad.io.atomic import atomic_write
 from nerfad.progress import Progress, report
 from nerfad.sample.head import SPEECH_UNITS, UNITS
 from nerfad.sample.identity import draw_identity
+from nerfad.sample.landmarks import N_POINTS
 from nerfad.sample.model import CAMERA_DISTANCE, CM_PER_UNIT, Pose, Rendering, SampleModel
 from nerfad.sample.motion import body_similarity, draw_blinks, draw_poses
 from nerfad.sample.speech import Utterance, draw_utterance
@@ -41,8 +44,17 @@ FPS = 25.0
 MIN_SECONDS, MAX_SECONDS = 2.0, 3600.0
 MIN_SIZE, MAX_SIZE = 32, 2048
 NEAR, FAR = (CAMERA_DISTANCE - 22.0) / CM_PER_UNIT, (CAMERA_DISTANCE + 22.0) / CM_PER_UNIT
-MASK_STEP = 20  # every so many frames get a speech mask
+MASK_STEP = 10  # every so many frames get a speech mask
 MASK_THRESHOLD = 4.0 / 255.0
+_SHAPES_OF: dict[str, tuple[str, ...]] = {
+    "AU10": ("mouthUpperUp",),
+    "AU14": ("mouthDimple",),
+    "AU18": ("mouthPucker",),
+    "AU20": ("mouthStretch",),
+    "AU24": ("mouthPress",),
+    "AU26": ("jawOpen",),
+    "AU45": ("eyeBlink",),
+}
 # what the mouth is put through to find every pixel that speech can change
 MASK_POSES: tuple[dict[str, float], ...] = (
     {"AU25": 0.9, "AU26": 0.85},
@@ -50,6 +62,9 @@ MASK_POSES: tuple[dict[str, float], ...] = (
     {"AU18": 1.0, "AU25": 0.2, "AU26": 0.2},
     {"AU24": 1.0},
 )
+
+
+FaceTruth = tuple[np.ndarray, float]  # landmarks [478,3] in pixels, lip gap
 
 
 @dataclass(frozen=True)
@@ -124,12 +139,12 @@ def generate(
     model = SampleModel(draw_identity(seed), size)
     writer.write_background(_to_bytes(model.background))
     n = len(script.times)
-    gaps = np.zeros(n, np.float32)
-    for done, (frame, gap) in enumerate(_run_frames(root, script, seed, size), 1):
-        gaps[frame] = gap
-        report(progress, 0.98 * done / n, f"frame {done} of {n}")
+    landmarks, gaps = np.zeros((n, N_POINTS, 3), np.float32), np.zeros(n, np.float32)
+    for frame, (points, gap) in enumerate(_run_frames(root, script, seed, size)):
+        landmarks[frame], gaps[frame] = points, gap
+        report(progress, 0.98 * (frame + 1) / n, f"frame {frame + 1} of {n}")
     _write_truth(root, script, model, gaps)
-    _finish(writer, script, model, seed)
+    _finish(writer, script, model, seed, landmarks)
     report(progress, 1.0, f"{n} frames")
 
 
@@ -161,22 +176,22 @@ def _check_folder(root: Path) -> None:
         )
 
 
-def _run_frames(root: Path, script: Script, seed: int, size: int) -> Iterator[tuple[int, float]]:
-    """Draw and write all frames on all cores; yields (frame, lip gap) as they are done."""
+def _run_frames(root: Path, script: Script, seed: int, size: int) -> Iterator[FaceTruth]:
+    """Draw and write all frames on all cores; yields each one's landmarks and lip gap in order."""
     frames = range(len(script.times))
     (root / "ground_truth").mkdir(exist_ok=True)
     setup = (root, script.poses, script.units, seed, size)
     n_workers = min(len(os.sched_getaffinity(0)), 16)
     if n_workers == 1 or len(frames) * size**2 < 100 * 64**2:
         worker = _Worker(*setup)
-        yield from ((frame, worker.draw(frame)) for frame in frames)
+        yield from map(worker.draw, frames)
         return
     # spawned, not forked: the caller may have torch's threads running
     with ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, setup) as pool:
-        yield from zip(frames, _in_order(pool, frames), strict=True)
+        yield from _in_order(pool, frames)
 
 
-def _in_order(pool: ProcessPoolExecutor, frames: Iterable[int]) -> Iterator[float]:
+def _in_order(pool: ProcessPoolExecutor, frames: Iterable[int]) -> Iterator[FaceTruth]:
     try:
         yield from pool.map(_draw_in_worker, frames, chunksize=4)
     except BaseException:
@@ -192,25 +207,27 @@ class _Worker:
         self.model = SampleModel(draw_identity(seed), size)
         self.writer = DatasetWriter(root)
 
-    def draw(self, frame: int) -> float:
-        """Write everything about one frame; returns its lip gap."""
+    def draw(self, frame: int) -> FaceTruth:
+        """Write everything about one frame; returns its landmarks [478,3] and lip gap."""
         units = dict(zip(UNITS, self.units[frame].tolist(), strict=True))
         pose = self.poses[frame]
         picture = self.model.render(units, pose)
         image = _to_bytes(picture.image)
+        landmarks, gap = self.model.landmarks(units, pose)
         self.writer.write_frame(
             frame,
             image=image,
             gt_image=image,
             labels=picture.labels,
             torso=_to_bytes(picture.torso),
+            landmarks_68=landmarks[CLASSIC_68, :2],
         )
         truth = self.root / "ground_truth"
         _save_png(truth / f"depth/{frame}.png", depth_to_png(picture))
         if frame % MASK_STEP == 0:
             mask = speech_mask(self.model, units, pose)
             _save_png(truth / f"speech_mask/{frame}.png", 255 * mask.astype(np.uint8))
-        return self.model.skin.lip_gap(self.model.skin.pose(units))
+        return landmarks, gap
 
 
 _worker: _Worker | None = None
@@ -222,7 +239,7 @@ def _start_worker(*setup: object) -> None:
     _worker = _Worker(*setup)  # type: ignore[arg-type]
 
 
-def _draw_in_worker(frame: int) -> float:
+def _draw_in_worker(frame: int) -> FaceTruth:
     assert _worker is not None
     return _worker.draw(frame)
 
@@ -270,13 +287,17 @@ def _write_truth(root: Path, script: Script, model: SampleModel, gaps: np.ndarra
     )
 
 
-def _finish(writer: DatasetWriter, script: Script, model: SampleModel, seed: int) -> None:
+def _finish(
+    writer: DatasetWriter, script: Script, model: SampleModel, seed: int, landmarks: np.ndarray
+) -> None:
     n = len(script.times)
     frames = np.arange(n)
     body_points = model.torso_points()
     similarity = partial(body_similarity, focal=model.camera.fl_x, points=body_points)
     body = np.stack([similarity(pose) for pose in script.poses]).astype(np.float32)
     writer.write_array("body", body)
+    writer.write_array("landmarks", landmarks)
+    writer.write_array("blendshapes", _blendshapes(script.units))
     writer.write_aus(frames, [_openface(name) for name in UNITS], script.units, FPS)
     writer.finish(
         camera=model.camera,
@@ -287,6 +308,7 @@ def _finish(writer: DatasetWriter, script: Script, model: SampleModel, seed: int
         fps=FPS,
         reader="sample",
         au_source="exact",
+        rects={"face_rect": _rects(landmarks, 0.05), "lip_rect": _rects(landmarks[:, LIPS_OUTER], 0.15)},
         source="nerfad sample",
         seed=seed,
         synthetic=True,
@@ -297,3 +319,20 @@ def _finish(writer: DatasetWriter, script: Script, model: SampleModel, seed: int
 def _openface(unit: str) -> str:
     """AU5 -> AU05."""
     return f"AU{int(unit[2:]):02d}"
+
+
+def _blendshapes(units: np.ndarray) -> np.ndarray:
+    """Scores [n,52] in the landmarker's order: each shape takes the intensity of the unit it shows."""
+    out = np.zeros((len(units), len(BLENDSHAPES)), np.float32)
+    for name, intensity in zip(UNITS, units.T, strict=True):
+        for k, shape in enumerate(BLENDSHAPES):
+            if shape.startswith(_SHAPES_OF.get(name, ())):
+                out[:, k] = intensity
+    return out
+
+
+def _rects(points: np.ndarray, margin: float) -> np.ndarray:
+    """Boxes (x, y, width, height) around points [n,k,>=2], wider by `margin` of their size on each side."""
+    low, high = points[..., :2].min(1), points[..., :2].max(1)
+    room = margin * (high - low)
+    return np.rint(np.concatenate([low - room, high - low + 2 * room], 1))

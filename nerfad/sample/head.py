@@ -49,11 +49,11 @@ _HEAD_KNOTS = np.array(
         (0.0, 7.2, 8.9, -9.4, -0.2, 2.3),
         (-2.5, 7.05, 8.9, -8.2, 0.0, 2.3),
         (-5.0, 6.55, 9.1, -5.8, 0.4, 2.25),
-        (-7.0, 5.85, 9.0, -2.8, 1.4, 2.2),
-        (-8.6, 4.95, 8.7, 0.0, 2.7, 2.2),
-        (-9.9, 3.85, 8.7, 2.4, 4.0, 2.2),
-        (-10.9, 2.6, 8.3, 4.2, 5.3, 2.15),
-        (-11.5, 1.3, 7.4, 5.2, 6.0, 2.0),
+        (-7.0, 6.05, 9.0, -2.8, 1.4, 2.25),
+        (-8.6, 5.3, 8.7, 0.0, 2.7, 2.2),
+        (-9.9, 4.25, 8.7, 2.4, 4.0, 2.2),
+        (-10.9, 2.95, 8.3, 4.2, 5.3, 2.15),
+        (-11.5, 1.5, 7.4, 5.2, 6.0, 2.0),
         (-11.7, 0.0, 6.2, 6.2, 6.2, 2.0),
     ]
 )
@@ -157,8 +157,8 @@ def eye_opening(
     u = (np.abs(x) - EYE_X * who.eye_spacing) / EYE_HALF_WIDTH  # -1 inner corner, 1 outer corner
     arch = np.clip(1 - u * u, 0.0, None)
     tilt = 0.10 * u
-    lower = -0.40 * arch**0.8 * who.eye_opening * (1 + 0.15 * u) + tilt
-    upper = 0.58 * arch**0.72 * who.eye_opening * (1 - 0.18 * u) + tilt
+    lower = -0.37 * arch**0.8 * who.eye_opening * (1 + 0.15 * u) + tilt
+    upper = 0.53 * arch**0.72 * who.eye_opening * (1 - 0.18 * u) + tilt
     upper = upper + (lower - upper) * np.clip(1.05 * blink, 0, 1)
     to_upper, to_lower = upper - y, y - lower
     inside = (to_upper > 0) & (to_lower > 0) & (np.abs(u) < 1)
@@ -217,11 +217,11 @@ class HeadSkin:
         points[..., 2] += front * relief(self.who, x, y)
         self.lid_z = 8.45
         centre_x = EYE_X * self.who.eye_spacing
-        radius = EYE_RADIUS + 0.14
-        inside = radius**2 - (np.abs(x) - centre_x) ** 2 - (y - 0.05) ** 2 * 1.1
+        radius = EYE_RADIUS + 0.16
+        inside = radius**2 - (np.abs(x) - centre_x) ** 2 - (y - 0.05) ** 2 * 1.12
         centre_z = self.lid_z - 0.62
         lid = centre_z + np.sqrt(np.maximum(inside, 0.0))
-        bulged = smooth_max(points[..., 2], lid, 0.30)
+        bulged = smooth_max(points[..., 2], lid, 0.45)
         use = (inside > 0) & (base[..., 2] > 0)
         points[..., 2] = np.where(use, np.maximum(points[..., 2], bulged), points[..., 2])
         return points
@@ -335,19 +335,3 @@ class HeadSkin:
         below[first, parted] = grid_normals(lower[first : first + 2, :], closed=True)[1, parted]
         below[first, ~parted] = joined[last, ~parted]
         return np.concatenate([above.reshape(-1, 3), below.reshape(-1, 3)])
-
-    def lip_gap(self, posed: Posed) -> float:
-        """Mean distance of three pairs of points on the inner lips over that of the outer eye corners."""
-        x = self.rest[self.upper_edge, 0]
-        facing = np.flatnonzero(self.rest[self.upper_edge, 2] > 0)
-        gaps = []
-        for target in (0.0, -0.85, 0.85):
-            column = facing[np.abs(x[facing] - target).argmin()]
-            pair = posed.vertices[self.upper_edge[column]] - posed.vertices[self.lower_edge[column]]
-            gaps.append(np.sqrt((pair**2).sum()))
-        return float(np.mean(gaps) / self.eye_distance)
-
-    @property
-    def eye_distance(self) -> float:
-        """Distance of the outer eye corners in cm."""
-        return 2 * (EYE_X * self.who.eye_spacing + EYE_HALF_WIDTH)

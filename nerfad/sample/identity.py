@@ -6,27 +6,22 @@ import numpy as np
 
 Color = tuple[float, float, float]
 
-# sRGB 0..1; skin tones with the lip colour that goes with them
-SKIN_TONES: tuple[tuple[Color, Color], ...] = (
-    ((0.87, 0.69, 0.58), (0.74, 0.40, 0.38)),
-    ((0.79, 0.59, 0.46), (0.68, 0.35, 0.32)),
-    ((0.62, 0.43, 0.31), (0.54, 0.28, 0.26)),
-    ((0.91, 0.75, 0.66), (0.80, 0.45, 0.45)),
-    ((0.43, 0.28, 0.20), (0.42, 0.21, 0.20)),
-)
-HAIR_COLORS: tuple[Color, ...] = (
+DARK, BLACK, BROWN, BLOND, RED, GREY = (
     (0.20, 0.13, 0.09),
-    (0.10, 0.08, 0.07),
+    (0.10, 0.085, 0.08),
     (0.38, 0.25, 0.14),
     (0.62, 0.46, 0.26),
     (0.45, 0.20, 0.11),
-    (0.52, 0.50, 0.48),
+    (0.50, 0.48, 0.46),
 )
-IRIS_COLORS: tuple[Color, ...] = (
-    (0.33, 0.22, 0.13),
-    (0.30, 0.42, 0.52),
-    (0.35, 0.42, 0.27),
-    (0.20, 0.13, 0.09),
+HAZEL, BLUE, GREEN, UMBER = (0.33, 0.22, 0.13), (0.30, 0.42, 0.52), (0.35, 0.42, 0.27), (0.20, 0.13, 0.09)
+# sRGB 0..1: a skin tone, the lip colour, and the hair and eyes drawn with it
+COMPLEXIONS: tuple[tuple[Color, Color, tuple[Color, ...], tuple[Color, ...]], ...] = (
+    ((0.87, 0.69, 0.58), (0.74, 0.40, 0.38), (BROWN, DARK, GREY), (BLUE, GREEN, HAZEL)),
+    ((0.50, 0.345, 0.26), (0.47, 0.25, 0.24), (BLACK, BLACK, DARK), (UMBER, UMBER, HAZEL)),
+    ((0.91, 0.75, 0.66), (0.80, 0.45, 0.45), (RED, BLOND, BROWN), (GREEN, BLUE, BLUE)),
+    ((0.80, 0.61, 0.48), (0.68, 0.36, 0.33), (BLACK, DARK, BLACK), (UMBER, HAZEL, UMBER)),
+    ((0.63, 0.45, 0.34), (0.55, 0.30, 0.28), (DARK, BLACK, DARK), (HAZEL, UMBER, UMBER)),
 )
 CLOTH_COLORS: tuple[Color, ...] = (
     (0.22, 0.33, 0.47),
@@ -83,7 +78,7 @@ def draw_identity(seed: int) -> Identity:
 
     style = HAIR_STYLES[seed % len(HAIR_STYLES)]
     feminine = style in ("long", "side_part")
-    skin, lips = SKIN_TONES[(seed * 3 + int(rng.integers(2))) % len(SKIN_TONES)]
+    skin, lips, hairs, irises = COMPLEXIONS[seed % len(COMPLEXIONS)]
     return Identity(
         face_width=factor(0.025),
         jaw_width=factor(0.03) * (0.95 if feminine else 1.02),
@@ -98,8 +93,8 @@ def draw_identity(seed: int) -> Identity:
         brow_weight=factor(0.12) * (0.75 if feminine else 1.15),
         skin=skin,
         lips=lips,
-        hair=HAIR_COLORS[(seed * 5 + int(rng.integers(3))) % len(HAIR_COLORS)],
-        iris=IRIS_COLORS[(seed + int(rng.integers(2))) % len(IRIS_COLORS)],
+        hair=hairs[int(rng.integers(len(hairs)))],
+        iris=irises[int(rng.integers(len(irises)))],
         cloth=CLOTH_COLORS[(seed + int(rng.integers(2))) % len(CLOTH_COLORS)],
         wall=WALL_COLORS[seed % len(WALL_COLORS)],
         hair_style=style,

@@ -14,6 +14,7 @@ from nerfad.sample import parts as mesh_parts
 from nerfad.sample import textures
 from nerfad.sample.head import EYE_X, HeadSkin, eye_opening
 from nerfad.sample.identity import Identity
+from nerfad.sample.landmarks import FaceMesh
 from nerfad.sample.parts import HEAD, NECK, TORSO, Part, follow_jaw
 from nerfad.sample.raster import Fragments, rasterize
 from nerfad.sample.shapes import smoothstep
@@ -23,7 +24,7 @@ CAMERA_DISTANCE = 108.0
 CAMERA_HEIGHT = -4.2
 FOCAL_PER_HEIGHT = 1200.0 / 512.0
 NECK_PIVOT = np.array([0.0, -10.0, -2.0])
-SUPERSAMPLING = 2
+SUPERSAMPLING = 3  # odd, so that the middle subsample is the pixel's centre: depth is exact there
 
 
 def _direction(x: float, y: float, z: float) -> np.ndarray:
@@ -101,6 +102,7 @@ class SampleModel:
         focal = FOCAL_PER_HEIGHT * size
         self.camera = Camera(focal, focal, size / 2, size / 2, height=size, width=size)
         self.skin = HeadSkin(who)
+        self.face = FaceMesh(self.skin)
         self._build_atlas()
         self._head_parts = [
             *mesh_parts.eyeballs(who, self.skin.lid_z),
@@ -238,6 +240,15 @@ class SampleModel:
         y = self.camera.cy - self.camera.fl_y * (world[:, 1] - CAMERA_HEIGHT) / depth
         return np.stack([x, y], -1) * scale, depth
 
+    def landmarks(self, units: dict[str, float], pose: Pose) -> tuple[np.ndarray, float]:
+        """The 478 points [478,3] in pixels (pixel centres whole, z towards the camera negative and in
+        pixels too, as MediaPipe has it) and the lip gap."""
+        points = self.face.points(self.skin.pose(units), units.get("AU45", 0.0))
+        pixels, depth = self.project(_apply(pose.head, points))
+        _, middle = self.project(pose.head[None, :3, 3])
+        z = (depth - middle) * self.camera.fl_x / middle
+        return np.concatenate([pixels - 0.5, z[:, None]], 1).astype(np.float32), self.face.lip_gap(points)
+
     # -- drawing
 
     def render(self, units: dict[str, float], pose: Pose) -> Rendering:
@@ -315,7 +326,7 @@ class SampleModel:
         light = (
             key[:, None] * np.array([0.92, 0.87, 0.80], np.float32)
             + fill[:, None] * np.array([0.22, 0.24, 0.28], np.float32)
-            + rim[:, None] * np.array([0.20, 0.20, 0.20], np.float32)
+            + rim[:, None] * np.array([0.13, 0.13, 0.13], np.float32)
             + sky[:, None] * np.array([0.20, 0.21, 0.23], np.float32)
             + np.array([0.13, 0.115, 0.11], np.float32)
         )
@@ -337,14 +348,14 @@ class SampleModel:
         )
 
     def _ray_depth(self, head: _Layer, visible: np.ndarray) -> np.ndarray:
-        """Distance from the camera to the head in scene units, 0 where less than half a pixel is head."""
-        count = _pool(visible.astype(np.float32)[..., None])[..., 0]
-        along_axis = _pool(np.where(visible, head.depth, 0)[..., None])[..., 0] / np.maximum(count, 1e-6)
+        """Distance from the camera to the head at pixel centres in scene units, 0 where there is none."""
+        middle = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
+        along_axis = np.where(visible, head.depth, 0)[middle, middle]
         pixel = np.arange(self.size) + 0.5
         x = (pixel - self.camera.cx) / self.camera.fl_x
         y = (pixel - self.camera.cy) / self.camera.fl_y
         stretch = np.sqrt(1 + x[None] ** 2 + y[:, None] ** 2)
-        return np.where(count >= 0.5, along_axis * stretch / CM_PER_UNIT, 0).astype(np.float32)
+        return (along_axis * stretch / CM_PER_UNIT).astype(np.float32)
 
     def _alone(self, body: _Layer) -> np.ndarray:
         """The body layer as an RGBA picture with straight alpha."""
@@ -365,16 +376,15 @@ def _mirror(u: np.ndarray) -> np.ndarray:
 def _pool(buffer: np.ndarray) -> np.ndarray:
     """Mean over the subsamples of every pixel."""
     s = SUPERSAMPLING
-    height, width, channels = buffer.shape
-    return buffer.reshape(height // s, s, width // s, s, channels).mean((1, 3))
+    total = sum(buffer[i::s, j::s] for i in range(s) for j in range(s))
+    return total / np.float32(s * s)
 
 
 def _majority(label: np.ndarray) -> np.ndarray:
     """The label most subsamples have; ties go to the lower one."""
     s = SUPERSAMPLING
-    height, width = label.shape
-    blocks = label.reshape(height // s, s, width // s, s)
-    votes = np.stack([(blocks == k).sum((1, 3)) for k in range(4)])
+    samples = [label[i::s, j::s] for i in range(s) for j in range(s)]
+    votes = np.stack([sum((sample == k).astype(np.uint8) for sample in samples) for k in range(4)])
     return votes.argmax(0).astype(np.uint8)
 
 

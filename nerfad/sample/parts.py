@@ -6,7 +6,7 @@ import numpy as np
 
 from nerfad.sample.head import EYE_RADIUS, HINGE, MOUTH_Y, column_angles, eyeball_centres, head_profile
 from nerfad.sample.identity import Identity
-from nerfad.sample.shapes import Profile, bump, grid_normals, grid_triangles, smoothstep
+from nerfad.sample.shapes import Profile, bump, grid_normals, grid_triangles, noise, smoothstep
 
 HEAD, NECK, TORSO = 1, 2, 3
 
@@ -149,47 +149,45 @@ _HAIRLINES = {
     ],
     "long": [(0, 6.5), (20, 6.2), (38, 5.2), (48, 3.0), (56, 0.0), (62, -6.0), (68, -15.0), (180, -15.0)],
 }
-_HAIR_VOLUME = {"short": (1.9, 0.9), "cropped": (0.7, 0.35), "side_part": (1.7, 1.2), "long": (1.5, 1.0)}
+_HAIR_VOLUME = {"short": (1.7, 0.55), "cropped": (0.6, 0.25), "side_part": (1.6, 1.0), "long": (1.4, 0.9)}
 
 
 def hair(who: Identity) -> Part:
     """A shell over the skull that sinks under the skin beyond the hairline."""
     style = who.hair_style
     profile = _hair_profile(who)
-    theta = np.roll(column_angles(), 0)
+    theta = column_angles()
     heights = np.concatenate([np.linspace(11.9, 9.5, 16)[:-1], np.linspace(9.5, profile.knots[-1, 0], 84)])
     base = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
     outward = grid_normals(base, closed=True)
-    degrees = np.abs(np.degrees(theta))
-    line = np.interp(degrees, *np.array(_HAIRLINES[style], float).T)
     rng = np.random.default_rng([who.texture_seed, 6])
-    jag = np.convolve(rng.standard_normal(len(theta) + 4), np.ones(5) / 5, "valid") * 0.28
-    if style == "side_part":  # the fringe sweeps from a parting on one side
-        line = (
-            line
-            + 1.3 * np.exp(-(((np.degrees(theta) - 18) / 16) ** 2))
-            - 0.5 * np.exp(-(((np.degrees(theta) + 25) / 18) ** 2))
-        )
-    over = base[..., 1] - (line + jag)[None]
+    over = base[..., 1] - _hairline(style, theta, rng)[None]
     top, side = _HAIR_VOLUME[style]
     volume = side + (top - side) * smoothstep(1.0, 9.0, base[..., 1])
-    waves = np.cumsum(rng.standard_normal(len(theta)))
-    waves = waves - np.linspace(waves[0], waves[-1], len(theta))
-    locks = 0.10 * np.sin(theta * 23 + 0.35 * waves)[None] * smoothstep(0.5, 2.5, over)
-    thickness = -0.45 + (volume + 0.45) * smoothstep(-0.5, 2.0, over) + locks
+    lumps = 0.10 * noise(rng, *over.shape, 2.5, 6.0) + 0.05 * noise(rng, *over.shape, 1.0, 8.0)
+    thickness = -0.45 + (volume + 0.45) * smoothstep(-0.4, 1.9, over)
+    thickness += lumps * smoothstep(0.3, 2.0, over) * smoothstep(11.9, 9.0, base[..., 1])
     points = base + outward * thickness[..., None]
-    uv = np.stack(
-        np.broadcast_arrays(
-            (theta[None] / (2 * np.pi) + 0.5) * 2.0, (11.9 - base[..., 1]) / 27.0 + 0.0 * theta[None]
-        ),
-        -1,
-    )
-    shade = 0.72 + 0.28 * smoothstep(-0.2, 2.2, over)
+    fall = (11.9 - base[..., 1]) / 27.0
+    comb = {"short": 0.5, "side_part": 0.8}.get(style, 0.15)  # strands lean to one side
+    around = theta[None] / (2 * np.pi) + 0.5 + comb * fall * smoothstep(-1.0, 8.0, base[..., 1])
+    uv = np.stack(np.broadcast_arrays(3.0 * around, fall), -1)
+    shade = 0.70 + 0.30 * smoothstep(-0.2, 2.2, over) + 0.5 * lumps
     part = _grid_part(points, uv, "hair", closed=True, shade=shade)
     kept = part.triangles[(over.reshape(-1)[part.triangles] > -0.6).any(1)]
     if style == "long":  # its inside shows behind the neck
         kept = np.concatenate([kept, kept[:, ::-1]])
     return Part(part.vertices, part.normals, kept, part.uv, part.shade, "hair")
+
+
+def _hairline(style: str, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lowest height of hair in cm at each column."""
+    degrees = np.degrees(theta)
+    line = np.interp(np.abs(degrees), *np.array(_HAIRLINES[style], float).T)
+    line = np.convolve(np.pad(line, 2, mode="wrap"), np.ones(5) / 5, "valid")
+    if style == "side_part":  # the fringe sweeps from a parting on one side
+        line += 1.3 * np.exp(-(((degrees - 18) / 16) ** 2)) - 0.5 * np.exp(-(((degrees + 25) / 18) ** 2))
+    return line + 0.16 * np.convolve(rng.standard_normal(len(theta) + 2), np.ones(3) / 3, "valid")
 
 
 def _hair_profile(who: Identity) -> Profile:
@@ -223,24 +221,27 @@ _NECK_KNOTS = np.array(
         (-4.0, 4.9, 3.6, -6.0, -1.2, 2.0),
         (-8.0, 4.9, 3.4, -6.4, -1.4, 2.0),
         (-11.0, 5.0, 3.2, -6.8, -1.6, 2.0),
-        (-14.0, 5.5, 3.4, -7.2, -1.8, 2.0),
-        (-17.0, 7.0, 4.6, -7.6, -2.0, 2.0),
-        (-19.0, 8.5, 5.4, -8.0, -2.0, 2.0),
+        (-14.0, 5.3, 3.2, -7.0, -1.8, 2.0),
+        (-17.0, 5.9, 3.7, -7.2, -2.0, 2.0),
+        (-19.0, 6.0, 3.9, -7.2, -2.0, 2.0),
     ]
 )
+# the first section is the neckline
 _TORSO_KNOTS = np.array(
     [
-        (-13.2, 5.6, 2.8, -7.0, -2.0, 2.0),
-        (-14.2, 7.2, 3.9, -7.6, -2.2, 2.0),
-        (-15.2, 10.4, 4.8, -8.2, -2.4, 2.0),
-        (-16.4, 14.6, 5.8, -8.8, -2.6, 2.1),
-        (-18.0, 18.4, 7.0, -9.6, -2.8, 2.2),
-        (-20.5, 21.0, 8.6, -10.4, -3.0, 2.3),
-        (-24.0, 22.3, 10.2, -11.0, -3.0, 2.4),
-        (-29.0, 22.8, 11.2, -11.0, -3.0, 2.4),
-        (-36.0, 22.8, 11.4, -11.0, -3.0, 2.4),
+        (-14.3, 6.3, 4.7, -7.2, -1.9, 2.0),
+        (-14.9, 7.6, 5.2, -7.8, -2.1, 2.0),
+        (-15.9, 10.8, 5.8, -8.4, -2.4, 2.0),
+        (-17.2, 14.8, 6.6, -8.9, -2.6, 2.1),
+        (-18.9, 18.4, 7.6, -9.6, -2.8, 2.2),
+        (-21.5, 20.9, 8.6, -10.4, -3.0, 2.3),
+        (-25.0, 22.2, 10.2, -11.0, -3.0, 2.4),
+        (-30.0, 22.8, 11.2, -11.0, -3.0, 2.4),
+        (-37.0, 22.8, 11.4, -11.0, -3.0, 2.4),
     ]
 )
+# how far the neckline hangs down in front, thickness and height of its band, in cm
+_COLLARS = {"crew": (1.3, 0.38, 0.55), "shirt": (2.4, 0.50, 1.10), "turtleneck": (0.0, 0.75, 1.7)}
 
 
 def neck(who: Identity) -> Part:
@@ -261,41 +262,32 @@ def neck(who: Identity) -> Part:
 def torso(who: Identity) -> list[Part]:
     profile = Profile(_TORSO_KNOTS)
     theta = np.linspace(-np.pi, np.pi, 120, endpoint=False)
-    heights = np.concatenate([np.linspace(-13.2, -20, 40)[:-1], np.linspace(-20, -36, 24)])
+    heights = np.concatenate([np.linspace(-14.3, -21, 40)[:-1], np.linspace(-21, -37, 24)])
     base = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
     uv = np.stack(np.broadcast_arrays((theta / (2 * np.pi) + 0.5)[None] * 2, (-base[..., 1] - 13) / 24), -1)
+    drop, thick, tall = _COLLARS[who.collar]
+    below = -14.3 - base[..., 1]
+    base[..., 1] -= drop * smoothstep(0.1, 1.0, np.cos(theta))[None] * np.exp(-below / 2.5)
     rng = np.random.default_rng([who.texture_seed, 7])
     ripple = 0.12 * np.sin(1.3 * base[..., 1] + 3 * np.sin(base[..., 0] * 0.25 + rng.uniform(0, 6)))
-    base[..., 2] += ripple * smoothstep(-16, -22, base[..., 1])
-    shade = 1 - 0.35 * smoothstep(-15.5, -13.5, base[..., 1])
-    parts = [_grid_part(base, uv, "cloth", closed=True, shade=shade, label=TORSO)]
-    parts.append(_collar(who, profile))
-    return parts
+    base[..., 2] += ripple * smoothstep(-17, -23, base[..., 1])
+    shade = 1 - 0.22 * np.exp(-below / 0.5)
+    body = _grid_part(base, uv, "cloth", closed=True, shade=shade, label=TORSO)
+    return [body, _band(base[0], thick, tall)]
 
 
-def _collar(who: Identity, profile: Profile) -> Part:
-    """A ring of cloth where the garment meets the neck."""
-    theta = np.linspace(-np.pi, np.pi, 96, endpoint=False)
-    drop, thick, rise = {"crew": (1.5, 0.42, 0.0), "shirt": (2.2, 0.75, 0.5), "turtleneck": (0.3, 0.8, 1.2)}[
-        who.collar
-    ]
-    height = -13.9 + rise - drop * smoothstep(-0.2, 1.0, np.cos(theta))
-    centre = np.stack(
-        [
-            profile.points(profile.rows(profile.parameter_of_height(np.array([h]))), np.array([t]))[0, 0]
-            for h, t in zip(height, theta, strict=True)
-        ]
-    )
-    around = np.linspace(np.pi, -np.pi, 17)
-    radial = np.stack([np.sin(theta), 0 * theta, np.cos(theta)], -1)
-    tall = 1.0 if who.collar == "crew" else 1.8
-    points = (
-        centre[None]
-        + thick * np.cos(around)[:, None, None] * -radial[None] * 1.0
-        + tall * thick * np.sin(around)[:, None, None] * np.array([0, 1.0, 0.0])
-    )
-    uv = np.stack(np.broadcast_arrays((theta / (2 * np.pi) + 0.5)[None] * 2, 0.02 * around[:, None]), -1)
-    shade = np.full(points.shape[:2], 0.94)
+def _band(neckline: np.ndarray, thick: float, tall: float) -> Part:
+    """A tube of cloth [around, along] on the neckline [n,3]."""
+    turn = np.linspace(np.pi, -np.pi, 17)
+    middle = neckline.mean(0)
+    outward = (neckline - middle) * (1, 0, 1)
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    lift = np.array([0.0, tall, 0.0])
+    points = neckline + (0.5 * lift) + np.sin(turn)[:, None, None] * lift
+    points = points - thick * np.cos(turn)[:, None, None] * outward
+    n = len(neckline)
+    uv = np.stack(np.broadcast_arrays(np.arange(n) / n * 4, 0.05 * turn[:, None]), -1)
+    shade = np.broadcast_to(0.93 + 0.05 * np.cos(np.arange(n) * np.pi)[None], points.shape[:2])
     return _grid_part(points, uv, "cloth", closed=True, shade=shade, label=TORSO)
 
 

@@ -45,22 +45,22 @@ def rasterize(
     Pixel (i, j) is sampled at its centre (i + 0.5, j + 0.5). Triangles that turn their back (clockwise on
     the screen, y down) are skipped. Fragments of triangles flagged in `holes` [t] are offered to `discard`.
     """
-    corners = points[triangles]
-    (x0, y0), (x1, y1), (x2, y2) = (corners[:, k].T for k in range(3))
+    # columns, not rows: reductions over an axis of length 3 are slow
+    x, y = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 1])
+    i0, i1, i2 = triangles.T
+    x0, x1, x2, y0, y1, y2 = x[i0], x[i1], x[i2], y[i0], y[i1], y[i2]
     area = (x2 - x0) * (y1 - y0) - (x1 - x0) * (y2 - y0)
-    low = np.ceil(corners.min(1) - 0.5).astype(np.int64)
-    high = np.floor(corners.max(1) - 0.5).astype(np.int64)
-    np.maximum(low, 0, out=low)
-    np.minimum(high, (width - 1, height - 1), out=high)
-    extent = high - low + 1
-    keep = np.flatnonzero((area > 1e-12) & (extent > 0).all(1))
-    n_columns = extent[keep, 0]
-    counts = n_columns * extent[keep, 1]
+    first_x, last_x = _span(x0, x1, x2, width)
+    first_y, last_y = _span(y0, y1, y2, height)
+    keep = np.flatnonzero((area > 1e-12) & (last_x >= first_x) & (last_y >= first_y))
+    first_x, first_y = first_x[keep], first_y[keep]
+    n_columns = last_x[keep] - first_x + 1
+    counts = n_columns * (last_y[keep] - first_y + 1)
     owner = np.repeat(np.arange(keep.size), counts)
     within = np.arange(owner.size) - np.repeat(np.cumsum(counts) - counts, counts)
     row, column = np.divmod(within, n_columns[owner])
-    column += low[keep, 0][owner]
-    row += low[keep, 1][owner]
+    column += first_x[owner]
+    row += first_y[owner]
 
     # barycentric weights of corners 1 and 2 as affine functions of the pixel
     inverse_area = 1.0 / area[keep]
@@ -78,13 +78,22 @@ def rasterize(
     pixel = row[inside] * width + column[inside]
 
     bary *= (1.0 / depth)[triangles[triangle]]
-    inverse_depth = bary.sum(1)
+    inverse_depth = bary[:, 0] + bary[:, 1] + bary[:, 2]
     bary /= inverse_depth[:, None]
     if holes is not None and discard is not None:
         candidate = np.flatnonzero(holes[triangle])
         gone = candidate[discard(triangle[candidate], bary[candidate])]
         inverse_depth[gone] = 0.0
     return _nearest(pixel, triangle, bary.astype(np.float32), inverse_depth, width * height)
+
+
+def _span(a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last pixel whose centre lies between the three coordinates, clipped to the buffer."""
+    low = np.minimum(np.minimum(a, b), c)
+    high = np.maximum(np.maximum(a, b), c)
+    first = np.maximum(np.ceil(low - 0.5), 0).astype(np.int64)
+    last = np.minimum(np.floor(high - 0.5), size - 1).astype(np.int64)
+    return first, last
 
 
 def _nearest(

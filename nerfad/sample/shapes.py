@@ -30,6 +30,16 @@ def smooth_max(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return b + (a - b) * blend + radius * blend * (1.0 - blend)
 
 
+def noise(rng: np.random.Generator, rows: int, columns: int, sigma_x: float, sigma_y: float) -> np.ndarray:
+    """Smooth noise of zero mean and unit deviation that wraps around."""
+    white = rng.standard_normal((rows, columns))
+    fx = np.fft.rfftfreq(columns)[None]
+    fy = np.fft.fftfreq(rows)[:, None]
+    gain = np.exp(-2 * np.pi**2 * ((fx * sigma_x) ** 2 + (fy * sigma_y) ** 2))
+    smooth = np.fft.irfft2(np.fft.rfft2(white) * gain, (rows, columns))
+    return smooth / (smooth.std() + 1e-12)
+
+
 def catmull_rom(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Interpolating spline through `knots` [k,a] at parameters `t` in 0..k-1."""
     last = len(knots) - 1

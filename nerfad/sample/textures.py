@@ -9,7 +9,7 @@ import numpy as np
 
 from nerfad.sample.head import EYE_HALF_WIDTH, EYE_X, MOUTH_HALF_WIDTH, MOUTH_Y, eye_opening
 from nerfad.sample.identity import Color, Identity
-from nerfad.sample.shapes import bump, smoothstep, twin_bump
+from nerfad.sample.shapes import bump, noise, smoothstep, twin_bump
 
 PER_CM = 32
 SKIN_HALF_WIDTH = 9.0
@@ -18,16 +18,6 @@ SKIN_BOTTOM = -13.0
 HAIR_TILE = 512
 EYE_TILE = 192
 CLOTH_TILE = 512
-
-
-def noise(rng: np.random.Generator, rows: int, columns: int, sigma_x: float, sigma_y: float) -> np.ndarray:
-    """Smooth noise of zero mean and unit deviation that wraps around."""
-    white = rng.standard_normal((rows, columns))
-    fx = np.fft.rfftfreq(columns)[None]
-    fy = np.fft.fftfreq(rows)[:, None]
-    gain = np.exp(-2 * np.pi**2 * ((fx * sigma_x) ** 2 + (fy * sigma_y) ** 2))
-    smooth = np.fft.irfft2(np.fft.rfft2(white) * gain, (rows, columns))
-    return smooth / (smooth.std() + 1e-12)
 
 
 def blend(image: np.ndarray, color: Color | np.ndarray, mask: np.ndarray) -> None:
@@ -69,7 +59,7 @@ def _paint_eye_surroundings(image: np.ndarray, who: Identity, x: np.ndarray, y: 
     crease = np.exp(-(((-to_upper - 0.30) / 0.075) ** 2)) * along
     blend(image, skin * (0.50, 0.40, 0.38), 0.75 * crease)
     bag = np.exp(-(((-to_lower - 0.45) / 0.16) ** 2)) * along
-    blend(image, skin * (0.70, 0.60, 0.60), 0.35 * bag)
+    blend(image, skin * (0.70, 0.60, 0.60), 0.22 * bag)
 
 
 def _paint_nose(image: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None:
@@ -84,7 +74,7 @@ def _paint_nose(image: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) 
     t = np.clip((-4.3 - y) / 2.6, 0, 1)
     fold = np.exp(-(((np.abs(x) - (1.95 + 1.25 * t)) / 0.22) ** 2))
     blend(
-        image, skin * (0.70, 0.58, 0.55), 0.38 * fold * smoothstep(-3.9, -4.7, y) * smoothstep(-7.2, -6.2, y)
+        image, skin * (0.70, 0.58, 0.55), 0.20 * fold * smoothstep(-3.9, -4.7, y) * smoothstep(-7.2, -6.2, y)
     )
 
 
@@ -139,9 +129,9 @@ def hair_tile(who: Identity) -> np.ndarray:
     """Strands run down the tile's columns; both directions wrap."""
     rng = np.random.default_rng([who.texture_seed, 2])
     size = HAIR_TILE
-    fine = noise(rng, size, size, 1.2, 45)
-    locks = noise(rng, size, size, 7.0, 80)
-    tone = 1.0 + 0.16 * fine + 0.20 * locks
+    fine = noise(rng, size, size, 1.0, 40)
+    locks = noise(rng, size, size, 5.0, 60)
+    tone = 1.0 + 0.15 * fine + 0.13 * locks
     return np.asarray(who.hair) * np.clip(tone, 0.35, 1.9)[..., None]
 
 
@@ -156,10 +146,10 @@ def eye_tile(who: Identity) -> np.ndarray:
     rng = np.random.default_rng([who.texture_seed, 3])
     rays = np.interp(np.arctan2(v, u), np.linspace(-np.pi, np.pi, 91), rng.uniform(0.75, 1.25, 91))
     iris = np.asarray(who.iris) * (rays * (0.85 + 0.5 * smoothstep(0.2, 0.4, r)))[..., None]
-    disc = smoothstep(0.49, 0.45, r)
+    disc = smoothstep(0.53, 0.49, r)
     image += (iris - image) * disc[..., None]
-    blend(image, np.asarray(who.iris) * 0.25, 0.8 * disc * smoothstep(0.38, 0.47, r))
-    blend(image, (0.03, 0.03, 0.03), smoothstep(0.21, 0.17, r))
+    blend(image, np.asarray(who.iris) * 0.25, 0.8 * disc * smoothstep(0.41, 0.51, r))
+    blend(image, (0.03, 0.03, 0.03), smoothstep(0.22, 0.18, r))
     image *= (1 - 0.45 * smoothstep(0.10, 0.55, v))[..., None]  # the upper lid's shadow
     blend(image, (1.0, 1.0, 1.0), 0.9 * smoothstep(0.10, 0.06, np.hypot(u + 0.14, v - 0.17)))
     return image
@@ -183,6 +173,6 @@ def wall(who: Identity, width: int, height: int) -> np.ndarray:
         left, top = rng.uniform(-0.1, 1.0), rng.uniform(-0.05, 0.75)
         box = smoothstep(-0.03, 0.03, u - left) * smoothstep(0.03, -0.03, u - left - rng.uniform(0.08, 0.3))
         box *= smoothstep(-0.03, 0.03, v - top) * smoothstep(0.03, -0.03, v - top - rng.uniform(0.1, 0.4))
-        blend(image, np.asarray(who.wall) * rng.uniform(0.55, 1.2, 3), 0.55 * box)
+        blend(image, np.asarray(who.wall) * rng.uniform(0.55, 1.15) * rng.uniform(0.92, 1.08, 3), 0.55 * box)
     image = cv2.GaussianBlur(np.clip(image, 0, 1).astype(np.float32), (0, 0), 5)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
