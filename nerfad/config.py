@@ -1,0 +1,176 @@
+"""The settings of a training run: frozen, validated, stored in every checkpoint, turned into flags by the CLI."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nerfad.errors import NerfadError
+
+
+class ConfigError(NerfadError):
+    """A setting is out of its range, or two settings contradict each other."""
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ConfigError(sentence)
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The conditional radiance field: a hash grid and two small conditioned networks."""
+
+    n_levels: int = 16
+    n_features: int = 2
+    base_resolution: int = 16
+    finest_resolution: int = 512
+    log2_table_size: int = 14
+    width: int = 64
+    n_hidden_density: int = 1
+    n_hidden_color: int = 2
+    n_geometry: int = 15
+    density_bias: float = -1.0
+
+    def __post_init__(self) -> None:
+        _require(8 <= self.log2_table_size <= 24, "field.log2_table_size must be between 8 and 24.")
+        _require(16 <= self.width <= 128, "field.width must be between 16 and 128.")
+        _require(
+            self.base_resolution <= self.finest_resolution,
+            "field.base_resolution must not exceed field.finest_resolution.",
+        )
+
+
+@dataclass(frozen=True)
+class TorsoConfig:
+    """The picture of neck and torso, drawn under the head and moved by a learnt 2-D deformation."""
+
+    enabled: bool = True
+    n_levels: int = 12
+    n_features: int = 2
+    base_resolution: int = 8
+    finest_resolution: int = 256
+    log2_table_size: int = 16
+    width: int = 32
+    n_hidden: int = 1
+    deformation_octaves: int = 4
+    max_deformation: float = 0.1
+
+
+@dataclass(frozen=True)
+class OccupancyConfig:
+    """Which part of the box is looked at."""
+
+    resolution: int = 128
+    n_steps: int = 128
+    max_samples_per_ray: int = 128
+    n_conditions: int = 4
+    threshold: float = 6.0
+    visible_weight: float = 0.03
+
+    def __post_init__(self) -> None:
+        _require(
+            self.resolution in (16, 32, 64, 128, 256),
+            "occupancy.resolution must be a power of two from 16 to 256.",
+        )
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the parameters are fitted."""
+
+    n_rays: int = 2048
+    n_frames: int = 4
+    mouth_share: float = 0.25
+    torso_share: float = 0.25
+    lr_table: float = 1e-2
+    lr_networks: float = 2e-3
+    hold_share: float = 0.3
+    final_lr: float = 0.03
+    weight_decay: float = 1e-4
+    condition_noise: float = 0.1
+    true_code_share: float = 0.5
+    appearance_dims: int = 0
+    alpha_weight: float = 2e-2
+    average_decay: float = 0.0
+    refine_poses: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.n_rays >= self.n_frames >= 1, "optim.n_rays must be at least optim.n_frames, and that 1.")
+        _require(
+            0 <= self.mouth_share + self.torso_share <= 1,
+            "optim.mouth_share and optim.torso_share must sum to at most 1.",
+        )
+
+
+PRESETS = ("default", "streaming")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `nerfad train` can be told.
+
+    Args:
+        dataset: the data set folder.
+        out: the run's folder; a second call with the same folder resumes.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of optimiser steps instead of a time.
+        seed: seed of every random choice.
+        size: rows of the pictures to train at; None keeps those of the data set.
+        preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
+        lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
+        threads: CPU threads; 0 leaves torch's choice.
+        preview_every_s: seconds between preview pictures; 0 for none.
+        save_every_s: seconds between checkpoints.
+    """
+
+    dataset: Path
+    out: Path
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    size: int | None = None
+    preset: str = "default"
+    lookahead_s: float | None = None
+    threads: int = 0
+    device: str = "cpu"
+    preview_every_s: float = 60.0
+    save_every_s: float = 60.0
+    quiet: bool = False
+    field: FieldConfig = field(default_factory=FieldConfig)
+    torso: TorsoConfig = field(default_factory=TorsoConfig)
+    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", Path(self.dataset))
+        object.__setattr__(self, "out", Path(self.out))
+        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
+        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
+        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require(
+            self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}."
+        )
+        _require(
+            self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."
+        )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON values."""
+    values = dataclasses.asdict(config)
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`; entries that this version does not know are left out."""
+    known = {item.name for item in dataclasses.fields(kind)}
+    nested = {"field": FieldConfig, "torso": TorsoConfig, "occupancy": OccupancyConfig, "optim": OptimConfig}
+    arguments = {}
+    for key, value in values.items():
+        if key in known:
+            is_nested = key in nested and isinstance(value, dict)
+            arguments[key] = from_dict(nested[key], value) if is_nested else value
+    return kind(**arguments)
