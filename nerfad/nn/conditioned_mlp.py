@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -29,29 +27,13 @@ class ConditionedMLP(nn.Module):
     def __init__(self, spec: MLPSpec, output_scale: float = 1.0) -> None:
         super().__init__()
         self.spec = spec
-        sizes = self._layer_sizes(spec)
-        parts = []
-        for k, (n_out, n_in) in enumerate(sizes):
-            last = k == len(sizes) - 1
-            bound = math.sqrt(6.0 / n_in) * (output_scale * math.sqrt(0.5) if last else 1.0)
-            parts += [torch.empty(n_out * n_in).uniform_(-bound, bound), torch.zeros(n_out)]
-        self.params = nn.Parameter(torch.cat(parts))
-
-    @staticmethod
-    def _layer_sizes(spec: MLPSpec) -> list[tuple[int, int]]:
-        """(outputs, inputs) of every layer."""
-        widths = [spec.d_in + spec.d_cond, *[spec.d_hidden] * spec.n_hidden, spec.d_out]
-        return list(zip(widths[1:], widths[:-1], strict=True))
+        params = spec.init()
+        spec.split(params)[-1][0].mul_(output_scale)
+        self.params = nn.Parameter(params)
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """(weight [out, in], bias [out]) of every layer, views of `params`."""
-        views, start = [], 0
-        for n_out, n_in in self._layer_sizes(self.spec):
-            weight = self.params[start : start + n_out * n_in].view(n_out, n_in)
-            start += n_out * n_in
-            views.append((weight, self.params[start : start + n_out]))
-            start += n_out
-        return views
+        return self.spec.split(self.params)
 
     def forward(self, x: Tensor, cond: Tensor | None = None, cond_index: Tensor | None = None) -> Tensor:
         """[n, d_out] of x [n, d_in]; sample i sees `cond[cond_index[i]]` (`cond[0]` without an index)."""

@@ -1,0 +1,127 @@
+"""Everything that is learnt about one person's picture: head field, torso, and what a pose is measured by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nerfad.cameras import Camera
+from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
+from nerfad.models.field import TalkingField
+from nerfad.models.renderer import HeadRays, HeadRenderer
+from nerfad.models.torso import N_POSE, Torso
+
+
+@dataclass
+class LayeredRays:
+    """Final colours and the layers they came from."""
+
+    colors: Tensor
+    head: HeadRays
+    torso_opacities: Tensor | None
+    torso_shift: Tensor | None
+
+
+class AvatarModel(nn.Module):
+    """Head over torso over background.
+
+    Args:
+        n_codes: numbers of the condition that are not learnt (speech codes and blink).
+        n_appearance: length of the learnt appearance code of every training frame (0: none).
+        n_frames: training frames.
+    """
+
+    pose_mean: Tensor
+    pose_std: Tensor
+
+    def __init__(
+        self,
+        field: FieldConfig,
+        torso: TorsoConfig,
+        occupancy: OccupancyConfig,
+        n_codes: int,
+        n_appearance: int = 0,
+        n_frames: int = 0,
+    ) -> None:
+        super().__init__()
+        self.n_codes, self.n_appearance = n_codes, n_appearance
+        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance), occupancy)
+        self.torso = Torso(torso) if torso.enabled else None
+        self.appearance = nn.Parameter(torch.zeros(n_frames, n_appearance))
+        self.register_buffer("pose_mean", torch.zeros(N_POSE))
+        self.register_buffer("pose_std", torch.ones(N_POSE))
+
+    def forward(
+        self,
+        camera: Camera,
+        c2w: Tensor,
+        body: Tensor,
+        pixels: Tensor,
+        frame_index: Tensor,
+        cond: Tensor,
+        background: Tensor,
+        jitter: Tensor | None = None,
+        pose_noise: float = 0.0,
+    ) -> LayeredRays:
+        """Colours of pixels of a few frames.
+
+        Args:
+            camera: intrinsics of `pixels`.
+            c2w: [n_frames, 4, 4] in box units.
+            body: [n_frames, 4] dx, dy in picture heights, rotation, log scale.
+            pixels: [n_rays, 2] (column, row).
+            frame_index: int32 [n_rays].
+            cond: [n_frames, n_codes + n_appearance].
+            background: [n_rays, 3].
+            pose_noise: standard deviation of noise on the torso's standardised pose.
+        """
+        behind, torso_opacities, shift = background, None, None
+        if self.torso is not None:
+            pose = self.describe_pose(c2w, body)
+            if pose_noise > 0:
+                pose = pose + pose_noise * torch.randn_like(pose)
+            colors, torso_opacities, shift = self.torso(
+                picture_points(camera, pixels), body, pose, frame_index
+            )
+            behind = colors * torso_opacities[:, None] + background * (1 - torso_opacities[:, None])
+        rays_o, rays_d = camera.rays(c2w[frame_index.long()], pixels)
+        head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, frame_index, behind, jitter)
+        return LayeredRays(head.colors, head, torso_opacities, shift)
+
+    def describe_pose(self, c2w: Tensor, body: Tensor) -> Tensor:
+        """What moves the torso: [n_frames, N_POSE] of poses in box units, standardised, within ±3."""
+        raw = raw_pose(c2w, body)
+        return ((raw - self.pose_mean) / self.pose_std).clamp(-3.0, 3.0)
+
+    def fit_poses(self, c2w: Tensor, body: Tensor) -> None:
+        """Set the standardisation from the training poses."""
+        raw = raw_pose(c2w, body)
+        self.pose_mean.copy_(raw.mean(0))
+        self.pose_std.copy_(raw.std(0, correction=0).clamp_min(1e-4))
+
+
+def raw_pose(c2w: Tensor, body: Tensor) -> Tensor:
+    """[n, N_POSE]: three angles and the place of the head seen from the camera, and the body's similarity."""
+    to_head = c2w[:, :3, :3].transpose(1, 2)
+    place = -(to_head @ (c2w[:, :3, 3:] - 0.5))[..., 0]
+    yaw = torch.atan2(to_head[:, 0, 2], to_head[:, 2, 2])
+    pitch = torch.asin(to_head[:, 1, 2].clamp(-1, 1))
+    roll = torch.atan2(to_head[:, 1, 0], to_head[:, 1, 1])
+    return torch.cat([torch.stack([yaw, pitch, roll], 1), place, body], 1)
+
+
+def picture_points(camera: Camera, pixels: Tensor) -> Tensor:
+    """Pixel centres [n, 2] in picture heights from the middle."""
+    middle = torch.tensor([camera.width / 2, camera.height / 2])
+    return (pixels + 0.5 - middle) / camera.height
+
+
+def body_in_heights(body: np.ndarray | None, n_frames: int, height: int) -> Tensor:
+    """A data set's body motion (pixels) float32 [n, 4] with shifts in picture heights; zero without it."""
+    if body is None:
+        return torch.zeros(n_frames, 4)
+    scaled = np.asarray(body, np.float32) / np.array([height, height, 1, 1], np.float32)
+    return torch.from_numpy(scaled.astype(np.float32))

@@ -1,0 +1,88 @@
+"""The conditional radiance field of a head: F(position, direction, condition) to colour and density (eq. 7).
+
+The fast form: a multi-resolution hash grid of the position, a density network that also sees the condition
+(speech code, blink, appearance) and hands a geometry code to a colour network that also sees the direction.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nerfad.config import FieldConfig
+from nerfad.nn import ConditionedMLP, GridEncoding
+from nerfad.ops import GridSpec, MLPSpec, sh_encode
+
+SH_DEGREE = 4
+LOG_DENSITY_LIMIT = 15.0
+
+
+class TalkingField(nn.Module):
+    """Density and colour of points in the unit box, under a condition.
+
+    Args:
+        config: sizes.
+        n_cond: length of the condition.
+    """
+
+    def __init__(self, config: FieldConfig, n_cond: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoding = GridEncoding(
+            GridSpec(
+                n_dims=3,
+                n_levels=config.n_levels,
+                n_features=config.n_features,
+                base_resolution=config.base_resolution,
+                finest_resolution=config.finest_resolution,
+                log2_table_size=config.log2_table_size,
+            )
+        )
+        self.density_net = ConditionedMLP(
+            MLPSpec(
+                d_in=self.encoding.n_outputs,
+                d_cond=n_cond,
+                d_hidden=config.width,
+                n_hidden=config.n_hidden_density,
+                d_out=1 + config.n_geometry,
+            )
+        )
+        # The direction is the colour network's condition: its share is then computed once per ray.
+        self.color_net = ConditionedMLP(
+            MLPSpec(
+                d_in=config.n_geometry,
+                d_cond=SH_DEGREE**2,
+                d_hidden=config.width,
+                n_hidden=config.n_hidden_color,
+                d_out=3,
+                output_activation="sigmoid",
+            )
+        )
+
+    def forward(
+        self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Densities [n] and colours [n, 3] of samples.
+
+        Args:
+            positions: [n, 3] in [0, 1].
+            rays_d: [n_rays, 3] unit directions.
+            ray_indices: int32 [n], the ray of each sample.
+            cond: [n_cond, c].
+            cond_index: int32 [n], the condition of each sample; None: all use the first.
+        """
+        hidden = self.density_net(self.encoding(positions), cond, cond_index)
+        rgbs = self.color_net(hidden[:, 1:].contiguous(), sh_encode(rays_d, SH_DEGREE), ray_indices)
+        return self._density(hidden[:, 0]), rgbs
+
+    @torch.no_grad()
+    def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
+        """Densities [n_cond, n] of points [n, 3] under each of several conditions [n_cond, c]."""
+        encoded = self.encoding(positions)
+        return torch.stack(
+            [self._density(self.density_net(encoded, row[None].contiguous())[:, 0]) for row in cond]
+        )
+
+    def _density(self, log_density: Tensor) -> Tensor:
+        raw = log_density + self.config.density_bias
+        return torch.exp(raw.clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT))

@@ -1,0 +1,117 @@
+"""From rays to pixels: box, march, field, integral over head, torso and background.
+
+Everything in here happens in *box units*: the data set's box is carried into the unit cube, so that step
+size, thresholds and densities mean the same for every data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nerfad.config import OccupancyConfig
+from nerfad.models.field import TalkingField
+from nerfad.nn import OccupancyGrid
+from nerfad.ops import composite, march, ray_aabb, sample_positions
+
+UNIT_BOX = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
+
+
+class SceneBox(nn.Module):
+    """The similarity from scene units to the unit cube (the smallest cube about the data set's box)."""
+
+    origin: Tensor
+    side: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("origin", torch.zeros(3))
+        self.register_buffer("side", torch.ones(()))
+        self.register_buffer("unit", torch.tensor(UNIT_BOX), persistent=False)
+
+    def fit(self, aabb: np.ndarray) -> None:
+        """Take the box from a data set's aabb [6] (scene units)."""
+        low, high = torch.from_numpy(np.asarray(aabb, np.float32)).split(3)
+        self.side.copy_((high - low).max())
+        self.origin.copy_((low + high - self.side) / 2)
+
+    def to_box(self, c2w: np.ndarray | Tensor) -> Tensor:
+        """Camera poses float32 [..., 4, 4] in box units."""
+        c2w = torch.as_tensor(c2w, dtype=torch.float32).clone()
+        c2w[..., :3, 3] = (c2w[..., :3, 3] - self.origin) / self.side
+        return c2w
+
+
+@dataclass
+class HeadRays:
+    """What rays through the head's box gave; per ray unless said otherwise."""
+
+    colors: Tensor
+    opacities: Tensor
+    depths: Tensor
+    weights: Tensor  # per sample
+    positions: Tensor  # per sample, in [0, 1]
+    n_dropped: Tensor
+
+
+class HeadRenderer(nn.Module):
+    """Draws the field: used while training, and wherever the fused render is not."""
+
+    def __init__(self, field: TalkingField, config: OccupancyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.field = field
+        self.box = SceneBox()
+        self.occupancy = OccupancyGrid(config.resolution)
+
+    @property
+    def step_size(self) -> float:
+        return 1.0 / self.config.n_steps
+
+    def forward(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        cond: Tensor,
+        ray_cond_index: Tensor | None,
+        background: Tensor,
+        jitter: Tensor | None = None,
+        max_samples: int | None = None,
+    ) -> HeadRays:
+        """Head over background.
+
+        Args:
+            rays_o, rays_d: [n_rays, 3] in box units, unit directions.
+            cond: [n_cond, c].
+            ray_cond_index: int32 [n_rays], the condition of each ray; None: all use the first.
+            background: [n_rays, 3], what lies behind the head.
+            jitter: [n_rays] in [0, 1), shift of the samples in steps.
+            max_samples: bound on the samples of the batch.
+        """
+        t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
+        samples = march(
+            rays_o,
+            rays_d,
+            t_min,
+            t_max,
+            self.box.unit,
+            self.occupancy.density_bitfield,
+            self.occupancy.resolution,
+            self.step_size,
+            0.0,
+            jitter,
+            max_samples,
+            self.config.max_samples_per_ray,
+        )
+        positions = sample_positions(
+            rays_o, rays_d, samples.t_starts, samples.t_ends, samples.packed_info, self.box.unit
+        )
+        sample_cond = None if ray_cond_index is None else ray_cond_index[samples.ray_indices]
+        sigmas, rgbs = self.field(positions, rays_d, samples.ray_indices, cond, sample_cond)
+        colors, opacities, depths, weights = composite(
+            sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background
+        )
+        return HeadRays(colors, opacities, depths, weights, positions.detach(), samples.n_dropped)
