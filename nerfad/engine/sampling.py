@@ -65,9 +65,11 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.images)
 
-    def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> RayBatch:
-        """`config.n_rays` pixels of `frames` int64 [k], spread evenly over them."""
-        per_frame = config.n_rays // len(frames)
+    def draw(
+        self, frames: Tensor, n_rays: int, config: OptimConfig, generator: torch.Generator
+    ) -> RayBatch:
+        """`n_rays` pixels of `frames` int64 [k], spread evenly over them."""
+        per_frame = n_rays // len(frames)
         n_mouth = round(per_frame * config.mouth_share)
         n_whole = round(per_frame * config.torso_share)
         kinds = torch.full((per_frame,), 1)

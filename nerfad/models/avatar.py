@@ -21,6 +21,7 @@ class LayeredRays:
 
     colors: Tensor
     head: HeadRays
+    behind: Tensor  # torso over background
     torso_opacities: Tensor | None
     torso_shift: Tensor | None
 
@@ -89,7 +90,7 @@ class AvatarModel(nn.Module):
             behind = colors * torso_opacities[:, None] + background * (1 - torso_opacities[:, None])
         rays_o, rays_d = camera.rays(c2w[frame_index.long()], pixels)
         head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, frame_index, behind, jitter)
-        return LayeredRays(head.colors, head, torso_opacities, shift)
+        return LayeredRays(head.colors, head, behind, torso_opacities, shift)
 
     def describe_pose(self, c2w: Tensor, body: Tensor) -> Tensor:
         """What moves the torso: [n_frames, N_POSE] of poses in box units, standardised, within ±3."""

@@ -1,0 +1,67 @@
+"""A whole frame from an avatar model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerfad.cameras import Camera
+from nerfad.models.avatar import AvatarModel
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """One frame and the layers below it.
+
+    `depth` is the expected distance along the (unit) ray times the opacity, in scene units: divide by the
+    opacity for the distance of the surface.
+    """
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    head: np.ndarray  # float32 [H, W, 3], the head over black
+    opacity: np.ndarray  # float32 [H, W], of the head
+    depth: np.ndarray  # float32 [H, W]
+
+
+@torch.no_grad()
+def draw_frame(
+    model: AvatarModel, camera: Camera, c2w: Tensor, body: Tensor, cond: Tensor, background: Tensor
+) -> RenderedFrame:
+    """Render every pixel.
+
+    Args:
+        c2w: [4, 4] in box units.
+        body: [4] in picture heights.
+        cond: [c] the whole condition.
+        background: float32 [H, W, 3].
+    """
+    height, width = camera.height, camera.width
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([columns.flatten(), rows.flatten()], 1)
+    behind = background.reshape(-1, 3)
+    parts = []
+    for chunk in torch.arange(len(pixels)).split(CHUNK):
+        rays = model(
+            camera,
+            c2w[None],
+            body[None],
+            pixels[chunk],
+            torch.zeros(len(chunk), dtype=torch.int32),
+            cond[None],
+            behind[chunk],
+        )
+        alone = rays.colors - (1 - rays.head.opacities[:, None]) * rays.behind
+        parts.append((rays.colors, alone, rays.head.opacities, rays.head.depths))
+    colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))
+    image = colors.clamp(0, 1).mul(255).add(0.5).to(torch.uint8)
+    return RenderedFrame(
+        image.view(height, width, 3).numpy(),
+        alone.view(height, width, 3).numpy(),
+        opacities.view(height, width).numpy(),
+        (depths * model.head.box.side).view(height, width).numpy(),
+    )

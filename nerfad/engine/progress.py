@@ -1,0 +1,100 @@
+"""What a training run tells while it runs: figures, curves, previews, the log."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerfad.io.images import save_image
+from nerfad.progress import Progress, report
+
+
+class RunLog:
+    """Collects figures between reports and passes them on to the console, TensorBoard and the log.
+
+    Args:
+        run: the run's folder.
+        progress: draws the bar.
+        entries: log of earlier calls of the same run.
+    """
+
+    INTERVAL_S = 2.0
+
+    def __init__(
+        self, run: Path, progress: Progress | None, entries: list[dict[str, float]] | None = None
+    ) -> None:
+        self.run = run
+        self.entries = entries or []
+        self._progress = progress
+        self._board = _open_board(run / "tensorboard")
+        self._sums: dict[str, float] = {}
+        self._n_steps = 0
+        self._n_rays = 0
+        self._since = time.perf_counter()
+
+    def add(self, n_rays: int, **figures: float) -> None:
+        """Figures of one step; they are averaged until the next report."""
+        self._n_steps += 1
+        self._n_rays += n_rays
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    @property
+    def due(self) -> bool:
+        return time.perf_counter() - self._since > self.INTERVAL_S
+
+    def report(self, step: int, elapsed_s: float, share: float) -> None:
+        """Pass the averages since the last call on."""
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        entry = {name: value / max(self._n_steps, 1) for name, value in self._sums.items()}
+        if "head_mse" in entry:
+            entry["psnr"] = -10 * float(np.log10(max(entry.pop("head_mse"), 1e-10)))
+        entry["rays_per_second"] = self._n_rays / seconds
+        if self._board is not None:
+            for name, value in entry.items():
+                self._board.add_scalar(f"train/{name}", value, step)
+        entry = {"step": step, "elapsed_s": round(elapsed_s, 2), **entry}
+        self.entries.append({name: round(value, 5) for name, value in entry.items()})
+        left = elapsed_s / share - elapsed_s if share > 0 else 0.0
+        text = (
+            f"step {step}  {entry['rays_per_second']:,.0f} rays/s  PSNR {entry.get('psnr', 0):.2f} dB  "
+            f"{left / 60:.1f} min left"
+        )
+        report(self._progress, min(share, 1.0), text)
+        self._sums, self._n_steps, self._n_rays = {}, 0, 0
+        self._since = time.perf_counter()
+
+    def stage(self, done: float, text: str) -> None:
+        """Tell what is going on before there are steps to count."""
+        report(self._progress, done, text)
+
+    def preview(self, step: int, truth: np.ndarray, image: np.ndarray) -> None:
+        """Save truth and rendering, uint8 [H, W, 3], side by side."""
+        pair = np.concatenate([truth, image], 1)
+        save_image(self.run / "previews" / f"{step:07d}.png", pair)
+        if self._board is not None:
+            self._board.add_image("preview", pair, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def peak_memory_mb() -> float:
+    """The largest resident size of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024.0 if sys.platform != "darwin" else 1024.0**2)
+
+
+def _open_board(folder: Path) -> Any:
+    """A TensorBoard writer, or None where tensorboard is not installed (it is not part of the core)."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,260 @@
+"""`nerfad render`: a trained avatar speaks. `Avatar` is a run that can be asked for frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerfad.cameras import Camera
+from nerfad.config import TrainConfig, from_dict
+from nerfad.data.audio_windows import mel_windows
+from nerfad.data.dataset import load_dataset
+from nerfad.engine import checkpoint
+from nerfad.engine.drawing import RenderedFrame, draw_frame
+from nerfad.engine.train import build_model, restore_audio
+from nerfad.engine.train_audio import predict, predict_wave
+from nerfad.errors import InputFileError
+from nerfad.features.audio import SAMPLE_RATE, load_wave
+from nerfad.io.audio import read_audio
+from nerfad.io.video import SYNTHETIC_COMMENT, write_video
+from nerfad.models.avatar import body_in_heights
+from nerfad.progress import Progress, report
+
+__all__ = ["Avatar", "RenderedFrame", "blinks", "render_video", "smooth_loop"]
+
+POSE_BLUR_FRAMES = 1.5
+BLINK_EVERY_S = (2.0, 5.5)
+BLINK_SHAPE = (0.35, 0.9, 1.0, 0.75, 0.4, 0.15)
+
+
+class Avatar:
+    """A trained run, ready to be drawn.
+
+    Example:
+        >>> avatar = Avatar.load("runs/me")  # doctest: +SKIP
+        >>> cond = avatar.conditions(wave, n_frames=100)  # doctest: +SKIP
+        >>> avatar.render(avatar.c2w[0], cond[0]).image.shape  # doctest: +SKIP
+        (256, 256, 3)
+    """
+
+    def __init__(self, saved: checkpoint.Checkpoint) -> None:
+        self.run = saved.run
+        self.meta: dict[str, Any] = saved.meta
+        self.config: TrainConfig = from_dict(TrainConfig, saved.meta["config"])
+        self.camera = Camera(**saved.meta["camera"])
+        self.fps = float(saved.meta["fps"])
+        self.usual_blink = float(saved.meta["usual_blink"])
+        self.blinks_seen = bool(saved.tensors["conditions.blink"].max() > 0.5)
+        self.plate = saved.tensors["scene.plate"].numpy()
+        self.c2w = saved.tensors["scene.c2w"].numpy()
+        self.segments = saved.tensors["scene.segments"].numpy()
+        pixels = np.array([self.camera.height, self.camera.height, 1, 1], np.float32)
+        self.body = saved.tensors["scene.body"].numpy() * pixels
+        self.net, self.codes = restore_audio(saved)
+        n_frames = len(saved.tensors["model.appearance"])
+        self.model = build_model(self.config, int(saved.meta["n_codes"]), n_frames)
+        self.model.load_state_dict(saved.part("model"))
+        self.model.eval()
+
+    @classmethod
+    def load(cls, run: str | Path, device: str = "cpu") -> Avatar:
+        """Open a run folder.
+
+        Raises:
+            CheckpointError: there is no usable checkpoint in it.
+        """
+        avatar = cls(checkpoint.load(run))
+        avatar.model.to(device)
+        return avatar
+
+    @property
+    def audio_kind(self) -> str:
+        """What `conditions` listens to: "mel" for waves, else the kind of the features given."""
+        return str(self.meta["dataset"]["audio_kind"])
+
+    def conditions(
+        self,
+        sound: np.ndarray,
+        n_frames: int | None = None,
+        frame_times: np.ndarray | None = None,
+        segments: np.ndarray | None = None,
+        blink: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What the field is told about each frame, from sound alone.
+
+        Args:
+            sound: a wave float32 [n] at 16 kHz, mono; or features: log-mel rows [n, 80] at 100 Hz, or one
+                window [n_frames, w, f] per frame of the kind that the data set came with.
+            n_frames: number of frames; by default the sound's length.
+            frame_times: [n_frames] seconds of the frames' middles; by default (k + 0.5) / fps.
+            segments: [n_frames] index of the uncut take of each frame; sound is not heard across cuts.
+            blink: [n_frames] 0 open to 1 closed; by default open eyes.
+
+        Returns:
+            float32 [n_frames, c].
+        """
+        if frame_times is None:
+            if n_frames is None:
+                rows_per_s = {1: SAMPLE_RATE, 2: 100}.get(sound.ndim, self.fps)
+                n_frames = round(len(sound) / rows_per_s * self.fps)
+            frame_times = (np.arange(n_frames) + 0.5) / self.fps
+        if sound.ndim == 1:
+            codes = predict_wave(self.net, sound, frame_times, segments)
+        elif sound.ndim == 2:
+            heard = self.net.config
+            windows = mel_windows(sound, frame_times, heard.lookback_s, heard.lookahead_s, segments)
+            codes = predict(self.net, torch.from_numpy(windows))
+        else:
+            codes = predict(self.net, torch.from_numpy(np.ascontiguousarray(sound.transpose(0, 2, 1))))
+        n = len(codes)
+        eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
+        appearance = self.model.appearance.detach().mean(0).numpy() if self.model.n_appearance else []
+        columns = [codes, eyes[:, None], np.broadcast_to(np.asarray(appearance, np.float32), (n, len(appearance)))]
+        return np.concatenate(columns, 1).astype(np.float32)
+
+    def render(
+        self,
+        c2w: np.ndarray,
+        cond: np.ndarray,
+        body: np.ndarray | None = None,
+        background: np.ndarray | None = None,
+        size: int | None = None,
+    ) -> RenderedFrame:
+        """Draw one frame.
+
+        Args:
+            c2w: [4, 4] head pose, scene units.
+            cond: [c] a row of `conditions`.
+            body: [4] body motion in pixels of the training size, as in the data set; by default at rest.
+            background: uint8 [H, W, 3]; by default the data set's plate.
+            size: rows of the picture; by default those of the training pictures.
+        """
+        camera = self.camera
+        if size is not None and size != camera.height:
+            camera = camera.resized(size, round(camera.width * size / camera.height))
+        plate = torch.from_numpy(np.ascontiguousarray(self.plate if background is None else background))
+        plate = plate.float() / 255
+        if plate.shape[:2] != (camera.height, camera.width):
+            plate = _resized(plate, camera.height, camera.width)
+        rest = self.body.mean(0) if body is None else body
+        return draw_frame(
+            self.model,
+            camera,
+            self.model.head.box.to_box(c2w),
+            body_in_heights(rest[None], 1, self.camera.height)[0],
+            torch.from_numpy(np.asarray(cond, np.float32)),
+            plate,
+        )
+
+
+def render_video(
+    run: str | Path,
+    audio: str | Path,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    poses: str = "loop",
+    dataset: str | Path | None = None,
+    synthetic: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> int:
+    """Render `audio` as a talking video with sound; returns the number of frames.
+
+    Args:
+        run: a training run's folder.
+        audio: any sound or video file.
+        out: the MP4 to write.
+        size: rows of the video; by default those of the training pictures.
+        poses: "loop" (a smooth loop through the longest uncut take) or "dataset" (its poses in order).
+        dataset: the data set whose poses to take; by default those that the run has learnt from.
+        synthetic: mark the video as synthetic in its metadata.
+        seed: of the blinks.
+
+    Raises:
+        CheckpointError, InputFileError, OutputError: with the remedy.
+    """
+    avatar = Avatar.load(run)
+    if avatar.audio_kind != "mel":
+        raise InputFileError(
+            f"{run}: was trained on {avatar.audio_kind} features and cannot listen to a sound file; preprocess "
+            "the video with `nerfad preprocess` and train again."
+        )
+    wave = load_wave(audio)
+    n_frames = round(len(wave) / SAMPLE_RATE * avatar.fps)
+    if n_frames == 0:
+        raise InputFileError(f"{audio}: is shorter than one video frame; give a longer sound.")
+    c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
+    if dataset is not None:
+        data = load_dataset(dataset, avatar.camera.height)
+        body = np.zeros((len(data), 4), np.float32) if data.body is None else data.body
+        c2w, segments = data.c2w, data.segments
+    if poses == "loop":
+        c2w, body = smooth_loop(c2w, body, segments)
+    order = there_and_back(len(c2w), n_frames)
+    eyes = blinks(n_frames, avatar.fps, seed) if avatar.blinks_seen else None
+    cond = avatar.conditions(wave, n_frames, blink=eyes)
+
+    def frames() -> Iterator[np.ndarray]:
+        for k, pose in enumerate(order):
+            report(progress, k / n_frames, f"frame {k + 1} of {n_frames}")
+            yield avatar.render(c2w[pose], cond[k], body[pose], size=size).image
+
+    comment = SYNTHETIC_COMMENT if synthetic else None
+    return write_video(out, frames(), avatar.fps, read_audio(audio, None), comment=comment)
+
+
+def there_and_back(n_poses: int, n_frames: int) -> np.ndarray:
+    """Indices int64 [n_frames] that run through the poses forwards, then backwards, and so on.
+
+    >>> there_and_back(3, 6).tolist()
+    [0, 1, 2, 1, 0, 1]
+    """
+    cycle = np.concatenate([np.arange(n_poses), np.arange(n_poses - 2, 0, -1)])
+    return np.resize(cycle, n_frames)
+
+
+def smooth_loop(
+    c2w: np.ndarray, body: np.ndarray, segments: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses and body motion of the longest uncut take, lightly smoothed over time."""
+    take = segments == np.bincount(segments - segments.min()).argmax() + segments.min()
+    c2w, body = c2w[take], body[take]
+    radius = int(np.ceil(3 * POSE_BLUR_FRAMES))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / POSE_BLUR_FRAMES) ** 2)
+    kernel /= kernel.sum()
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        flat = np.pad(values.reshape(len(values), -1), ((radius, radius), (0, 0)), mode="edge")
+        rows = np.stack([np.convolve(column, kernel, "valid") for column in flat.T], 1)
+        return rows.reshape(values.shape)
+
+    smooth = blurred(c2w)
+    u, _, vt = np.linalg.svd(smooth[:, :3, :3])
+    smooth[:, :3, :3] = u @ vt
+    return smooth.astype(np.float32), blurred(body).astype(np.float32)
+
+
+def blinks(n_frames: int, fps: float, seed: int) -> np.ndarray:
+    """A blink code with a blink every few seconds, float32 [n_frames]."""
+    generator = np.random.default_rng(seed)
+    code = np.zeros(n_frames, np.float32)
+    at = generator.uniform(*BLINK_EVERY_S) * fps
+    while at < n_frames:
+        start = int(at)
+        shape = BLINK_SHAPE[: n_frames - start]
+        code[start : start + len(shape)] = shape
+        at += generator.uniform(*BLINK_EVERY_S) * fps
+    return code
+
+
+def _resized(plate: Tensor, height: int, width: int) -> Tensor:
+    """A float picture [h, w, 3] at another size."""
+    planes = plate.permute(2, 0, 1)[None]
+    method = {"mode": "area"} if height < plate.shape[0] else {"mode": "bilinear", "align_corners": False}
+    return torch.nn.functional.interpolate(planes, (height, width), **method)[0].permute(1, 2, 0)

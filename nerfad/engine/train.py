@@ -1,0 +1,339 @@
+"""`nerfad train`: a data set in, a run folder with a checkpoint out; a second call resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import nerfad
+from nerfad.config import TrainConfig, from_dict, to_dict
+from nerfad.data.dataset import Dataset, load_dataset
+from nerfad.engine import checkpoint
+from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.conditions import ConditionTable
+from nerfad.engine.drawing import draw_frame
+from nerfad.engine.progress import RunLog, peak_memory_mb
+from nerfad.engine.sampling import HEAD, FrameStore
+from nerfad.engine.train_audio import fit_audio
+from nerfad.engine.trainer import Scene, Trainer, visual_hull
+from nerfad.errors import CheckpointError, DatasetError
+from nerfad.io.atomic import atomic_write
+from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.models.avatar import AvatarModel, body_in_heights
+from nerfad.models.expression import ExpressionCodes
+from nerfad.ops import backend
+from nerfad.progress import Progress
+
+__all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
+
+DEFAULT_MINUTES = 8.0
+MIN_FRAMES = 16
+HULL_FRAMES = 24
+STREAMING_LOOKAHEAD_S = 0.12
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while training; everything is saved and the message says how to go on."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    run: Path
+    step: int
+    elapsed_s: float
+    psnr: float
+    rays_per_second: float
+    peak_memory_mb: float
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
+    """Train an avatar, or go on with the run that lies in `config.out`.
+
+    Raises:
+        DatasetError: the data set lacks something.
+        CheckpointError: `config.out` holds a checkpoint of another data set, or no run at all.
+        OutputError: a checkpoint cannot be written; the previous one is whole.
+        TrainingInterrupted: Ctrl-C; the state is saved.
+    """
+    started = time.perf_counter()
+    if config.threads > 0:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
+    if saved is not None:
+        config = _resumed_config(config, saved)
+    dataset = load_dataset(config.dataset, config.size)
+    if saved is not None:
+        saved.check_dataset(dataset)
+    run = _Run(config, dataset, saved, progress, started)
+    return run.go()
+
+
+class _Run:
+    """A run from its first second to its last, or from one call to the next."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        saved: Checkpoint | None,
+        progress: Progress | None,
+        started: float,
+    ) -> None:
+        self.config, self.dataset = config, dataset
+        meta = saved.meta if saved else {}
+        self.started = started - float(meta.get("elapsed_s", 0.0))
+        self.log = RunLog(config.out, progress, meta.get("log"))
+        self.stop = _StopRequest()
+        audio = self._audio_config()
+        self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
+        if len(self.frames) < MIN_FRAMES:
+            raise DatasetError(
+                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {MIN_FRAMES} are needed; "
+                "record a longer clip."
+            )
+        if saved is None:
+            self._fit_audio(audio)
+        else:
+            self._restore_audio(saved)
+        self.log.stage(0.0, "reading the pictures")
+        self.store = FrameStore(dataset, self.frames)
+        self.trainer = self._make_trainer(saved)
+
+    def go(self) -> TrainResult:
+        """Step until the budget is spent."""
+        last_save, last_preview = time.perf_counter(), -1e9
+        with self.stop:
+            if self.trainer.n_steps == 0:
+                self.save()
+            while self.share < 1.0 and not self.stop.requested:
+                figures = self.trainer.step(self.share)
+                self.log.add(self.trainer.last_n_rays, **figures)
+                if self.log.due:
+                    self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
+                now = time.perf_counter()
+                if self.config.preview_every_s > 0 and now - last_preview > self.config.preview_every_s:
+                    self.preview()
+                    last_preview = now
+                if now - last_save > self.config.save_every_s:
+                    self.save()
+                    last_save = now
+            self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
+            self.save()
+            self.log.close()
+        if self.stop.requested:
+            raise TrainingInterrupted(
+                f"stopped at step {self.trainer.n_steps}, everything is saved in {self.config.out}; "
+                "run the same command again to go on."
+            )
+        return self._result()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is spent."""
+        if self.config.steps is not None:
+            return self.trainer.n_steps / self.config.steps
+        return self.elapsed_s / (60 * (self.config.minutes or DEFAULT_MINUTES))
+
+    def _audio_config(self) -> AudioConfig:
+        lookahead = self.config.lookahead_s
+        if lookahead is None and self.config.preset == "streaming":
+            lookahead = STREAMING_LOOKAHEAD_S
+        return AudioConfig() if lookahead is None else AudioConfig(lookahead_s=lookahead)
+
+    def _fit_audio(self, audio: AudioConfig) -> None:
+        def tell(done: float, text: str) -> None:
+            self.log.stage(0.0, f"{text} ({done:.0%})")
+
+        fit = fit_audio(self.dataset, audio, seed=self.config.seed, progress=tell)
+        self.net, self.codes, self.audio_report = fit.net, fit.codes, fit.report
+        self.conditions = ConditionTable.of(fit, self.frames)
+
+    def _restore_audio(self, saved: Checkpoint) -> None:
+        self.net, self.codes = restore_audio(saved)
+        self.audio_report = saved.meta["audio"]["report"]
+        self.conditions = ConditionTable.from_state(saved.part("conditions"))
+
+    def _make_trainer(self, saved: Checkpoint | None) -> Trainer:
+        model = build_model(self.config, self.conditions.n_codes, len(self.frames))
+        model.head.box.fit(self.dataset.aabb)
+        scene = Scene(
+            self.dataset.camera,
+            model.head.box.to_box(self.dataset.c2w[self.frames]),
+            body_in_heights(self.dataset.body, len(self.dataset), self.dataset.height)[self.frames],
+        )
+        trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
+        if saved is not None:
+            model.load_state_dict(saved.part("model"))
+            trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))
+            return trainer
+        model.fit_poses(scene.c2w, scene.body)
+        self.log.stage(0.0, "carving the visual hull")
+        chosen = torch.linspace(0, len(self.store) - 1, min(HULL_FRAMES, len(self.store))).long()
+        masks = grown(self.store.labels[chosen] == HEAD, max(1, self.store.height // 100))
+        model.head.occupancy.restrict(
+            lambda points: visual_hull(points, masks, scene.camera, scene.c2w[chosen])
+        )
+        return trainer
+
+    def preview(self) -> None:
+        """Draw a training frame as the avatar hears it, beside the truth."""
+        k = len(self.store) // 2
+        model, scene = self.trainer.model, self.trainer.scene
+        cond = torch.cat([self.conditions.heard_codes[k], self.conditions.blink[k]])
+        cond = torch.nn.functional.pad(cond, (0, model.n_appearance))
+        plate = self.store.plate.float() / 255
+        frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate)
+        self.log.preview(self.trainer.n_steps, self.store.images[k].numpy(), frame.image)
+
+    def save(self) -> None:
+        """Write the checkpoint and train.json."""
+        camera = self.dataset.camera
+        usual = float(self.conditions.usual_blink)
+        meta: dict[str, Any] = {
+            "step": self.trainer.n_steps,
+            "elapsed_s": self.elapsed_s,
+            "config": to_dict(self.config),
+            "n_codes": self.conditions.n_codes,
+            "usual_blink": usual,
+            "camera": dataclasses.asdict(camera),
+            "fps": self.dataset.fps,
+            "dataset": {
+                "root": str(self.dataset.root.resolve()),
+                "fingerprint": self.dataset.fingerprint(),
+                "layout": self.dataset.layout,
+                "n_train": len(self.frames),
+                "audio_kind": self.dataset.audio_kind,
+            },
+            "audio": {
+                "config": dataclasses.asdict(self.net.config),
+                "shape": list(self.net.shape),
+                "codes": _json_codes(self.codes),
+                "report": self.audio_report,
+            },
+            "versions": {"nerfad": nerfad.__version__, "torch": torch.__version__},
+            "backend": backend(),
+            "log": self.log.entries,
+        }
+        tensors: dict[str, Tensor] = {
+            **{f"model.{key}": value for key, value in self.trainer.model.state_dict().items()},
+            **{f"audio.{key}": value for key, value in self.net.state_dict().items()},
+            **{f"conditions.{key}": value for key, value in self.conditions.state().items()},
+            "scene.c2w": torch.from_numpy(self.dataset.c2w[self.frames].astype(np.float32)),
+            "scene.body": self.trainer.scene.body,
+            "scene.segments": torch.from_numpy(self.dataset.segments[self.frames].astype(np.int64)),
+            "scene.plate": self.store.plate,
+            **self.trainer.state(),
+        }
+        checkpoint.save(self.config.out, meta, tensors)
+        summary = {key: meta[key] for key in ("step", "elapsed_s", "config", "backend", "versions", "log")}
+        summary["peak_memory_mb"] = round(peak_memory_mb(), 1)
+        summary["rays_per_second"] = self._rays_per_second()
+        summary["audio"] = self.audio_report
+        with atomic_write(self.config.out / "train.json", "w") as file:
+            json.dump(summary, file, indent=1)
+
+    def _rays_per_second(self) -> float:
+        rates = [entry["rays_per_second"] for entry in self.log.entries]
+        return float(np.median(rates)) if rates else 0.0
+
+    def _result(self) -> TrainResult:
+        psnr = self.log.entries[-1].get("psnr", float("nan")) if self.log.entries else float("nan")
+        return TrainResult(
+            self.config.out,
+            self.trainer.n_steps,
+            self.elapsed_s,
+            psnr,
+            self._rays_per_second(),
+            peak_memory_mb(),
+        )
+
+
+class _StopRequest:
+    """Turns the first Ctrl-C into a flag that the loop looks at; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: Any = None
+
+    def __enter__(self) -> _StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel:
+    """An avatar model of the sizes that `config` asks for."""
+    return AvatarModel(
+        config.field, config.torso, config.occupancy, n_codes, config.optim.appearance_dims, n_frames
+    )
+
+
+def restore_audio(saved: Checkpoint) -> tuple[AudioNet, ExpressionCodes]:
+    """The audio encoder and the meaning of its codes."""
+    audio = saved.meta["audio"]
+    net = AudioNet(*audio["shape"], AudioConfig(**audio["config"]))
+    net.load_state_dict(saved.part("audio"))
+    net.eval()
+    return net, ExpressionCodes.from_state(audio["codes"])
+
+
+def grown(masks: Tensor, n_pixels: int) -> Tensor:
+    """Masks bool [n, H, W] with a border of `n_pixels` added."""
+    size = 2 * n_pixels + 1
+    return torch.nn.functional.max_pool2d(masks[:, None].float(), size, 1, n_pixels)[:, 0] > 0
+
+
+def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
+    """The run's own settings, with the new call's budget; contradictions are refused."""
+    old = from_dict(TrainConfig, saved.meta["config"])
+    if config.size is not None and config.size != saved.meta["camera"]["height"]:
+        raise CheckpointError(
+            f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
+            "choose another --out."
+        )
+    budget = {"minutes": config.minutes, "steps": config.steps}
+    if config.minutes is None and config.steps is None:
+        budget = {"minutes": old.minutes, "steps": old.steps}
+    return replace(
+        old,
+        dataset=config.dataset,
+        out=config.out,
+        threads=config.threads,
+        preview_every_s=config.preview_every_s,
+        save_every_s=config.save_every_s,
+        **budget,
+    )
+
+
+def _json_codes(codes: ExpressionCodes) -> dict[str, Any]:
+    return {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in codes.state().items()
+    }

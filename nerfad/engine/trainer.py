@@ -1,0 +1,171 @@
+"""One optimiser step of an avatar, and what keeps its occupancy grid up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nerfad.cameras import Camera
+from nerfad.config import TrainConfig
+from nerfad.engine.conditions import ConditionTable
+from nerfad.engine.optim import Optimiser, lr_scale
+from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch
+from nerfad.models.avatar import AvatarModel, LayeredRays
+
+FEW_RAYS_STEPS = 600
+"""Steps with half the rays: before the grid is pruned a ray costs several times what it costs later."""
+MARK_EVERY = 4
+EARLY_STEPS, EARLY_UPDATE_EVERY, UPDATE_EVERY = 1024, 64, 256
+PRUNE_FROM_STEP = 512
+POSE_NOISE = 0.1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is known of the training frames beside their pictures; rows as in the frame store."""
+
+    camera: Camera
+    c2w: Tensor  # [n, 4, 4] in box units
+    body: Tensor  # [n, 4] in picture heights
+
+
+class Trainer:
+    """Holds everything that a step changes.
+
+    Args:
+        model: the avatar, with its box and poses fitted.
+        seed: of the rays, frames and noise.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: AvatarModel,
+        scene: Scene,
+        store: FrameStore,
+        conditions: ConditionTable,
+        seed: int,
+    ) -> None:
+        self.config, self.model, self.scene = config, model, scene
+        self.store, self.conditions = store, conditions
+        self.optimiser = Optimiser(dict(model.named_parameters()), config.optim)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.n_steps = 0
+        self.last_n_rays = 0
+        self._queue = torch.empty(0, dtype=torch.int64)
+
+    def step(self, share: float) -> dict[str, float]:
+        """One step; returns its figures.
+
+        Args:
+            share: share of the run that is over, which sets the learning rate.
+        """
+        optim = self.config.optim
+        frames = self._next_frames(min(optim.n_frames, len(self.store)))
+        n_rays = optim.n_rays if self.n_steps >= FEW_RAYS_STEPS else optim.n_rays // 2
+        batch = self.store.draw(frames, n_rays, optim, self.generator)
+        cond = self.conditions.draw(frames, optim, self.generator)
+        cond = torch.cat([cond, self.model.appearance[frames]], 1)
+        rays = self.model(
+            self.scene.camera,
+            self.scene.c2w[frames],
+            self.scene.body[frames],
+            batch.pixels,
+            batch.frame_index,
+            cond,
+            batch.background,
+            jitter=torch.rand(len(batch.pixels), generator=self.generator),
+            pose_noise=POSE_NOISE,
+        )
+        loss, figures = self._loss(rays, batch)
+        loss.backward()
+        self.optimiser.step(lr_scale(self.n_steps, share, optim))
+        self.n_steps += 1
+        self.last_n_rays = len(batch.pixels)
+        self._keep_occupancy(rays)
+        return figures
+
+    def _loss(self, rays: LayeredRays, batch: RayBatch) -> tuple[Tensor, dict[str, float]]:
+        """Squared error of the colours (eq. 9), and layers that keep to their labels."""
+        error = (rays.colors - batch.target).square().mean(1)
+        labels = batch.labels
+        on_head = labels == HEAD
+        # The neck may be drawn by either layer: what moves with the head is found by the colours.
+        layers = ((labels != NECK) * (rays.head.opacities - on_head.float()).square()).mean()
+        if rays.torso_opacities is not None and rays.torso_shift is not None:
+            on_torso = (labels == NECK) | (labels == TORSO)
+            layers = layers + (~on_head * (rays.torso_opacities - on_torso.float()).square()).mean()
+            layers = layers + rays.torso_shift.square().mean()
+        loss = error.mean() + self.config.optim.alpha_weight * layers
+        head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
+        figures = {
+            "mse": float(error.mean()),
+            "head_mse": float(head_mse),
+            "layers": float(layers),
+            "samples_per_ray": len(rays.head.weights) / len(error),
+        }
+        return loss, figures
+
+    def _next_frames(self, n: int) -> Tensor:
+        """Every frame once before any comes again."""
+        if len(self._queue) < n:
+            fresh = torch.randperm(len(self.store), generator=self.generator)
+            self._queue = torch.cat([self._queue, fresh])
+        frames, self._queue = self._queue[:n], self._queue[n:]
+        return frames
+
+    @torch.no_grad()
+    def _keep_occupancy(self, rays: LayeredRays) -> None:
+        grid, step, settings = self.model.head.occupancy, self.n_steps, self.config.occupancy
+        if step % MARK_EVERY == 0:
+            visible = rays.head.weights > settings.visible_weight
+            grid.mark_seen(rays.head.positions[visible], step)
+        early = step < EARLY_STEPS
+        if step % (EARLY_UPDATE_EVERY if early else UPDATE_EVERY) != 0:
+            return
+        if early or step % (2 * UPDATE_EVERY) == 0:
+            cond = self.conditions.spread(settings.n_conditions, self.generator)
+            cond = torch.nn.functional.pad(cond, (0, self.model.n_appearance))
+            decay = 0.0 if step == EARLY_UPDATE_EVERY else (0.5 if early else 0.9)
+            grid.update(lambda positions: self.model.head.field.densities(positions, cond), decay)
+        threshold = min(settings.threshold, 0.1 + step / 250)
+        seen_since = step - max(200, min(2000, step // 3)) if step >= PRUNE_FROM_STEP else None
+        grid.rebuild(threshold, seen_since)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything beside the model that resuming needs."""
+        return {
+            **{f"optim.{key}": value for key, value in self.optimiser.state().items()},
+            "loop.generator": self.generator.get_state(),
+            "loop.torch_generator": torch.get_rng_state(),
+            "loop.queue": self._queue.clone(),
+        }
+
+    def load_state(self, n_steps: int, optim: dict[str, Tensor], loop: dict[str, Tensor]) -> None:
+        self.n_steps = n_steps
+        self.optimiser.load_state(optim)
+        self.generator.set_state(loop["generator"])
+        torch.set_rng_state(loop["torch_generator"])
+        self._queue = loop["queue"]
+
+
+def visual_hull(
+    positions: Tensor, masks: Tensor, camera: Camera, c2w: Tensor, agreement: float = 0.9
+) -> Tensor:
+    """Whether points [k, 3] (box units) lie in the head's mask in most frames, bool [k].
+
+    Args:
+        masks: bool [n, H, W], the head's pixels.
+        c2w: [n, 4, 4] in box units.
+    """
+    hits = torch.zeros(len(positions))
+    for mask, pose in zip(masks, c2w, strict=True):
+        depth = -((positions - pose[:3, 3]) @ pose[:3, 2])
+        pixels = (camera.project(pose, positions) + 0.5).floor().long()
+        columns = pixels[:, 0].clamp(0, camera.width - 1)
+        rows = pixels[:, 1].clamp(0, camera.height - 1)
+        inside = (columns == pixels[:, 0]) & (rows == pixels[:, 1]) & (depth > 1e-6)
+        hits += inside & mask[rows, columns]
+    return hits >= agreement * len(masks)
