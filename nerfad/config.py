@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,10 @@ class TrainConfig:
     preview_every_s: float = 60.0
     save_every_s: float = 60.0
     quiet: bool = False
-    field: FieldConfig = field(default_factory=FieldConfig)
-    torso: TorsoConfig = field(default_factory=TorsoConfig)
-    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
+    torso: TorsoConfig = dataclasses.field(default_factory=TorsoConfig)
+    occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))

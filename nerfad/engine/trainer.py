@@ -101,9 +101,9 @@ class Trainer:
         loss = error.mean() + self.config.optim.alpha_weight * layers
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
         figures = {
-            "mse": float(error.mean()),
-            "head_mse": float(head_mse),
-            "layers": float(layers),
+            "mse": float(error.detach().mean()),
+            "head_mse": float(head_mse.detach()),
+            "layers": float(layers.detach()),
             "samples_per_ray": len(rays.head.weights) / len(error),
         }
         return loss, figures
