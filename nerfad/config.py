@@ -98,7 +98,9 @@ class OptimConfig:
     refine_poses: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.n_rays >= self.n_frames >= 1, "optim.n_rays must be at least optim.n_frames, and that 1.")
+        _require(
+            self.n_rays >= self.n_frames >= 1, "optim.n_rays must be at least optim.n_frames, and that 1."
+        )
         _require(
             0 <= self.mouth_share + self.torso_share <= 1,
             "optim.mouth_share and optim.torso_share must sum to at most 1.",

@@ -29,7 +29,7 @@ CONVENTIONS = {
     "box": "unit cube = (scene - origin) / side",
     "pixel": "(column, row) from the top left; rays pass through pixel + pixel_offset",
     "depth": "along the unit ray",
-    "body": "dx, dy in picture heights, rotation in rad, log scale; about the picture's middle",
+    "body": "dx, dy in picture heights, rotation in rad, log scale; about the middle of the lower edge",
     "condition": "speech codes, blink, appearance",
     "color": "sRGB 0..1, no linearisation",
     "density": "exp(clamp(output 0 of the density network + density_bias, -15, 15)) per box side",
@@ -115,7 +115,9 @@ def load_meta(run: str | Path) -> dict[str, Any]:
     """The JSON part of a checkpoint; raises like `load`."""
     path = Path(run) / META_NAME
     if not path.is_file():
-        raise CheckpointError(f"{run}: holds no checkpoint; make one with `nerfad train DATASET --out {run}`.")
+        raise CheckpointError(
+            f"{run}: holds no checkpoint; make one with `nerfad train DATASET --out {run}`."
+        )
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -114,7 +114,11 @@ class Avatar:
         n = len(codes)
         eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
         appearance = self.model.appearance.detach().mean(0).numpy() if self.model.n_appearance else []
-        columns = [codes, eyes[:, None], np.broadcast_to(np.asarray(appearance, np.float32), (n, len(appearance)))]
+        columns = [
+            codes,
+            eyes[:, None],
+            np.broadcast_to(np.asarray(appearance, np.float32), (n, len(appearance))),
+        ]
         return np.concatenate(columns, 1).astype(np.float32)
 
     def render(
@@ -219,9 +223,7 @@ def there_and_back(n_poses: int, n_frames: int) -> np.ndarray:
     return np.resize(cycle, n_frames)
 
 
-def smooth_loop(
-    c2w: np.ndarray, body: np.ndarray, segments: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def smooth_loop(c2w: np.ndarray, body: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses and body motion of the longest uncut take, lightly smoothed over time."""
     take = segments == np.bincount(segments - segments.min()).argmax() + segments.min()
     c2w, body = c2w[take], body[take]

@@ -65,9 +65,7 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.images)
 
-    def draw(
-        self, frames: Tensor, n_rays: int, config: OptimConfig, generator: torch.Generator
-    ) -> RayBatch:
+    def draw(self, frames: Tensor, n_rays: int, config: OptimConfig, generator: torch.Generator) -> RayBatch:
         """`n_rays` pixels of `frames` int64 [k], spread evenly over them."""
         per_frame = n_rays // len(frames)
         n_mouth = round(per_frame * config.mouth_share)

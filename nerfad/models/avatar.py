@@ -115,9 +115,9 @@ def raw_pose(c2w: Tensor, body: Tensor) -> Tensor:
 
 
 def picture_points(camera: Camera, pixels: Tensor) -> Tensor:
-    """Pixel centres [n, 2] in picture heights from the middle."""
-    middle = torch.tensor([camera.width / 2, camera.height / 2])
-    return (pixels + 0.5 - middle) / camera.height
+    """Pixel centres [n, 2] in picture heights from the middle of the lower edge."""
+    pivot = torch.tensor([camera.width / 2, float(camera.height)])
+    return (pixels + 0.5 - pivot) / camera.height
 
 
 def body_in_heights(body: np.ndarray | None, n_frames: int, height: int) -> Tensor:

@@ -21,7 +21,7 @@ N_POSE = 10
 class Torso(nn.Module):
     """Colour and opacity of the layer under the head.
 
-    Coordinates are in units of the picture's height, from its middle.
+    Coordinates are in units of the picture's height, from the middle of its lower edge.
     """
 
     def __init__(self, config: TorsoConfig) -> None:
@@ -59,7 +59,8 @@ class Torso(nn.Module):
         """Colours [n, 3], opacities [n] and displacements [n, 2] of pixels.
 
         Args:
-            points: [n, 2] pixels (right, down) in picture heights from the middle.
+            points: [n, 2] pixels (right, down) in picture heights from the middle of the
+                lower edge.
             body: [n_frames, 4] the body's similarity against the reference: dx, dy (picture heights),
                 rotation (rad), log scale.
             pose: [n_frames, N_POSE] standardised description of head and body.
@@ -68,15 +69,20 @@ class Torso(nn.Module):
         still = undo_similarity(points, body[frame_index.long()])
         waves = freq_encode(2.0 * still, self.config.deformation_octaves)
         shift = self.config.max_deformation * torch.tanh(self.deformation(waves, pose, frame_index))
-        encoded = self.encoding((still + shift).mul(0.5).add(0.5).clamp(0.0, 1.0))
+        encoded = self.encoding(to_grid(still + shift))
         rgba = self.picture(encoded, pose, frame_index)
         return rgba[:, :3], rgba[:, 3], shift
+
+
+def to_grid(points: Tensor) -> Tensor:
+    """Points in picture heights (x in -0.5..0.5, y in -1..0 and a margin) in the grid's unit square."""
+    return torch.stack([points[:, 0] * 0.5 + 0.5, points[:, 1] * 0.5 + 0.75], 1).clamp(0.0, 1.0)
 
 
 def undo_similarity(points: Tensor, body: Tensor) -> Tensor:
     """Where points [n, 2] lay in the reference frame, given each one's similarity [n, 4].
 
-    The forward motion is p' = s R (p - c) + c + d about the picture's middle c, here the origin.
+    The forward motion is p' = c + s R (p - c) + d about the middle c of the lower edge, here the origin.
     """
     moved = points - body[:, :2]
     cos, sin = torch.cos(body[:, 2]), torch.sin(body[:, 2])
