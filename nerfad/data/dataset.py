@@ -12,8 +12,9 @@ import numpy as np
 
 from nerfad.cameras import Camera
 from nerfad.data.audio_windows import window_rows
-from nerfad.data.writer import LABEL_COLOURS, NECK, TEST_SHARE, TORSO
+from nerfad.data.writer import TEST_SHARE
 from nerfad.errors import DatasetError, InputFileError
+from nerfad.features.regions import NECK, TORSO, labels_of
 from nerfad.io.images import load_image
 
 
@@ -143,17 +144,6 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
         small[..., 3] *= 255.0
         return np.clip(small + 0.5, 0, 255).astype(np.uint8)
     return cv2.resize(image, (width, height), interpolation=method)
-
-
-def labels_of(colours: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] of a parsing picture in RGB; a colour counts as the nearest corner of the colour
-    cube, because some tools save interpolated values.
-    """
-    bits = (colours[..., 0] > 127) * 1 + (colours[..., 1] > 127) * 2 + (colours[..., 2] > 127) * 4
-    table = np.zeros(8, np.uint8)
-    for label, (red, green, blue) in enumerate(LABEL_COLOURS):
-        table[(red > 127) * 1 + (green > 127) * 2 + (blue > 127) * 4] = label
-    return table[bits]
 
 
 def load_dataset(root: str | Path, size: int | None = None) -> Dataset:

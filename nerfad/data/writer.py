@@ -14,6 +14,7 @@ import numpy as np
 
 from nerfad.cameras import Camera
 from nerfad.features.audio import SAMPLE_RATE, log_mel
+from nerfad.features.regions import colours_of
 from nerfad.io.atomic import atomic_write, output_error
 from nerfad.io.audio import write_wav
 from nerfad.io.images import save_image
@@ -22,9 +23,6 @@ FORMAT = "nerfad-dataset"
 FORMAT_VERSION = 1
 # Scene units per unit of translation in transforms_*.json, as RAD-NeRF and its descendants scale poses.
 SCENE_SCALE = 4.0
-# Colours (red, green, blue) of parsing/%d.png for labels 0-3.
-LABEL_COLOURS = np.array([(255, 255, 255), (0, 0, 255), (0, 255, 0), (255, 0, 0)], np.uint8)
-BACKGROUND, HEAD, NECK, TORSO = range(4)
 TEST_SHARE = 0.2
 
 
@@ -85,7 +83,7 @@ class DatasetWriter:
         if gt_image is not None:
             save_image(self.root / f"gt_imgs/{index}.jpg", gt_image)
         if labels is not None:
-            save_image(self.root / f"parsing/{index}.png", LABEL_COLOURS[labels])
+            save_image(self.root / f"parsing/{index}.png", colours_of(labels))
         if torso is not None:
             save_image(self.root / f"torso_imgs/{index}.png", torso)
         if image is not None:

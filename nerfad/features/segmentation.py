@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nerfad.data.writer import BACKGROUND, HEAD, NECK, TORSO
 from nerfad.features.face_mesh import CHIN, FACE_OVAL, FOREHEAD, JAW_LINE
 from nerfad.features.litert import Net
+from nerfad.features.regions import BACKGROUND, HEAD, NECK, TORSO
 from nerfad.models_store import find_model
 
 _GUIDE_EPSILON = 1e-3
@@ -130,11 +130,7 @@ def _neck(rgb: np.ndarray, torso: np.ndarray, points: np.ndarray) -> np.ndarray:
     neck = np.zeros(torso.shape, bool)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return neck
-    cheeks = np.zeros(torso.shape, np.uint8)
-    for cheek in _CHEEKS:
-        cv2.fillPoly(cheeks, [np.rint(points[cheek]).astype(np.int32)], 1)
-    top, bottom = np.clip([int(points[:, 1].min()), int(points[:, 1].max())], 0, rgb.shape[0])
-    face_lab = cv2.cvtColor(rgb[top:bottom], cv2.COLOR_RGB2LAB)[cheeks[top:bottom] > 0].astype(np.float32)
+    face_lab = _cheek_colours(rgb, points)
     if len(face_lab) < 10:
         return neck
     # Shade makes the neck darker than the cheeks: only the hue counts.
@@ -146,6 +142,19 @@ def _neck(rgb: np.ndarray, torso: np.ndarray, points: np.ndarray) -> np.ndarray:
     patch = cv2.morphologyEx(skin.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     neck[rows, columns] = _largest_part(patch > 0) & torso[rows, columns]
     return neck
+
+
+def _cheek_colours(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Lab colours [n, 3] of every second row and column of the cheeks."""
+    corner = np.maximum(points[FACE_OVAL].min(0).astype(int), 0)
+    x_end, y_end = np.maximum(points[FACE_OVAL].max(0).astype(int), corner + 1)
+    patch = np.ascontiguousarray(rgb[corner[1] : y_end : 2, corner[0] : x_end : 2])
+    mask = np.zeros(patch.shape[:2], np.uint8)
+    if mask.size == 0:
+        return np.zeros((0, 3), np.float32)
+    for cheek in _CHEEKS:
+        cv2.fillPoly(mask, [np.rint((points[cheek] - corner) / 2).astype(np.int32)], 1)
+    return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB)[mask > 0].astype(np.float32)
 
 
 def _without_specks(labels: np.ndarray) -> np.ndarray:

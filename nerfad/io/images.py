@@ -74,6 +74,9 @@ def encode_image(image: np.ndarray, suffix: str, *, quality: int = JPEG_QUALITY)
     elif suffix.lower() == ".png":
         # Level 1 is three times as fast as the default and a few percent larger.
         flags = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        if hasattr(cv2, "IMWRITE_PNG_FILTER_UP"):
+            # One fixed filter instead of trying all five on every row: three times as fast again.
+            flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
     else:
         raise OutputError(
             f"pictures are written as .jpg or .png, not as {suffix or 'a file without a suffix'}."

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nerfad.data.dataset import labels_of
-from nerfad.data.writer import BACKGROUND
+from nerfad.features.regions import BACKGROUND, labels_of
 from nerfad.io.images import load_image
 from nerfad.preprocess import landmarks
 from nerfad.preprocess.workspace import Workspace

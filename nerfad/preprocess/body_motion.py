@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nerfad.data.writer import NECK, TORSO
+from nerfad.features.regions import NECK, TORSO
 
 _LEVEL_SIZES = (64, 128, 256)
 _ITERATIONS = 8

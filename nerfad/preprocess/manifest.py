@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 
 import nerfad
-from nerfad.data.dataset import labels_of
-from nerfad.data.writer import LABEL_COLOURS
 from nerfad.features.action_units import AU_NAMES, PersonScale, raw_action_units
 from nerfad.features.face_mesh import FACE_OVAL, LIPS_OUTER
+from nerfad.features.regions import LABEL_COLOURS, labels_of
 from nerfad.io.images import load_image, save_image
 from nerfad.models_store import MODELS
 from nerfad.preprocess import audio, background, landmarks, poses, scan, torso

@@ -9,9 +9,22 @@ import cv2
 from nerfad.errors import OutputError
 from nerfad.models_store import find_model
 from nerfad.preprocess import audio, background, frames, landmarks, manifest, masks, poses, scan, torso
-from nerfad.preprocess.workspace import Job, Progress, Workspace, file_sha256
+from nerfad.preprocess.workspace import Job, Workspace, file_sha256
+from nerfad.progress import Progress
 
 STAGES = (scan, frames, landmarks, masks, poses, background, torso, audio)
+# Share of the whole time that each stage takes, for the progress bar.
+_SHARES = {
+    scan.STAGE: 0.06,
+    frames.STAGE: 0.06,
+    landmarks.STAGE: 0.26,
+    masks.STAGE: 0.28,
+    poses.STAGE: 0.03,
+    background.STAGE: 0.01,
+    torso.STAGE: 0.28,
+    audio.STAGE: 0.01,
+    manifest.STAGE: 0.01,
+}
 _SMALLEST = 64
 
 
@@ -35,7 +48,7 @@ def preprocess(
         models: folder of the model files; see `nerfad.models_store`.
         landmarks: "litert" (default) or "mediapipe" (optional package).
         fps: frames a second of the data set; the video is re-timed to it.
-        progress: called as (stage, done, total).
+        progress: told the fraction done and the stage; see `nerfad.progress`.
         workers: threads; all cores, at most 8, where not given.
 
     Returns:
@@ -55,6 +68,7 @@ def preprocess(
         find_model(name, models)
     is_new = not out.exists()
     ws = Workspace(video, out, job, models=models, progress=progress, workers=workers)
+    ws.plan(_SHARES)
     if ws.is_finished:
         return out
     cv_threads = cv2.getNumThreads()

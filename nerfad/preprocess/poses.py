@@ -11,9 +11,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from nerfad.cameras import Camera
-from nerfad.data.dataset import labels_of
-from nerfad.data.writer import HEAD
 from nerfad.features.face_mesh import canonical_mesh, rigid_points
+from nerfad.features.regions import HEAD, labels_of
 from nerfad.io.images import load_image
 from nerfad.models_store import find_model
 from nerfad.preprocess import landmarks

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nerfad.data.dataset import labels_of
-from nerfad.data.writer import BACKGROUND, HEAD, NECK, TORSO
+from nerfad.features.regions import BACKGROUND, HEAD, NECK, TORSO, labels_of
 from nerfad.io.images import load_image
 from nerfad.preprocess import landmarks
 from nerfad.preprocess.body_motion import BodyTracker
@@ -34,7 +33,7 @@ def run(ws: Workspace) -> None:
         ws.writer.write_frame(
             frame_id,
             torso=torso_image(image, labels),
-            gt_image=np.where((labels == BACKGROUND)[..., None], plate, image),
+            gt_image=cv2.copyTo(plate, (labels == BACKGROUND).astype(np.uint8), image.copy()),
         )
         motion, error = tracker().measure(image, labels)
         return {"body": motion, "error": np.float32(error)}
@@ -47,7 +46,8 @@ def torso_image(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """RGBA of neck and torso, continued upwards behind the head so that no gap opens when it moves."""
     height = image.shape[0]
     opaque = (labels == NECK) | (labels == TORSO)
-    rgba = np.dstack([image * opaque[..., None], np.where(opaque, 255, 0).astype(np.uint8)])
+    alpha = opaque.astype(np.uint8) * np.uint8(255)
+    rgba = cv2.merge([*cv2.split(cv2.bitwise_and(image, image, mask=alpha)), alpha])
     reach = round(_CONTINUE_SHARE * height)
     # Topmost torso row of every column, where the head (not the background) is right above it.
     top = np.where(opaque.any(0), opaque.argmax(0), 0)

@@ -27,8 +27,8 @@ from nerfad.data.writer import DatasetWriter, read_manifest, write_json
 from nerfad.errors import InputFileError, OutputError
 from nerfad.io.atomic import atomic_write
 from nerfad.io.images import load_image
+from nerfad.progress import Progress, report
 
-Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _STATE = ".preprocess"
@@ -63,10 +63,24 @@ class Workspace:
         self.out = out
         self.job = job
         self.models = models
-        self.report: Progress = progress or (lambda stage, done, total: None)
+        self._progress = progress
+        self._shares: dict[str, float] = {}
         self.workers = workers or max(1, min(os.cpu_count() or 1, 8))
         self.state = out / _STATE
         self._claim()
+
+    def plan(self, shares: dict[str, float]) -> None:
+        """Say which stages there will be and what share of the whole time each takes."""
+        self._shares = shares
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Tell the caller how far a stage is."""
+        before = 0.0
+        for name, share in self._shares.items():
+            if name == stage:
+                report(self._progress, before + share * done / max(total, 1), f"{stage} {done}/{total}")
+                return
+            before += share
 
     @cached_property
     def writer(self) -> DatasetWriter:
