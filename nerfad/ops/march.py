@@ -1,11 +1,17 @@
 """Marching rays through the occupancy grid: which samples a field must be evaluated at."""
 
+import torch
 from torch import Tensor
 
+from nerfad import _native
+from nerfad.ops import _backend
 from nerfad.ops.reference import march as reference
 from nerfad.ops.reference.march import MarchResult
 
 __all__ = ["MarchResult", "march", "march_inference"]
+
+MAX_SAMPLES = 2**31 - 1  # where the caller sets no bound
+N_RUNS = 8  # runs of samples that the first pass notes per ray (kMarchRuns in march.h)
 
 
 def march(
@@ -32,8 +38,8 @@ def march(
 
     Step k becomes a sample if its midpoint lies before t_max, within the box and in an occupied cell. With a
     cone_angle > 0 steps grow with the distance: each is max(step_size, cone_angle * t_start) long and begins
-    where the one before it ends. Empty space is skipped; the samples are the same as if every step were looked
-    at, on every backend, in the order of the rays.
+    where the one before it ends. Empty space is skipped; the samples are the same as if every step were
+    looked at, on every backend, in the order of the rays.
 
     Args:
         rays_o, rays_d: [n_rays, 3] float32, world units.
@@ -69,7 +75,9 @@ def march(
         >>> samples.t_starts.tolist(), samples.packed_info.tolist()
         ([0.0, 0.25, 0.5, 0.75], [[0, 4]])
     """
-    return reference.march(
+    if padded and max_samples is None:
+        raise ValueError("march: padded=True needs max_samples, the number of rows to pad to")
+    arguments = (
         rays_o,
         rays_d,
         t_min,
@@ -80,10 +88,17 @@ def march(
         step_size,
         cone_angle,
         jitter,
-        max_samples,
-        max_samples_per_ray,
-        padded,
     )
+    if not _backend.is_native():
+        return reference.march(*arguments, max_samples, max_samples_per_ray, padded)
+    ops = _native.ops()
+    arguments = (rays_o.detach(), rays_d.detach(), *arguments[2:])
+    counts, runs = ops.march_count(*arguments)
+    bound = MAX_SAMPLES if max_samples is None else max_samples
+    packed_info, totals = ops.march_pack(counts, bound, max_samples_per_ray)
+    n_samples = bound if padded else int(totals[0])
+    samples = ops.march_write(*arguments, packed_info, runs, n_samples, padded)
+    return MarchResult(packed_info, *samples, totals[1])
 
 
 def march_inference(
@@ -130,7 +145,23 @@ def march_inference(
         >>> [march_inference(*ray, alive, cursors, 3).t_starts.tolist() for _ in range(2)], cursors.tolist()
         ([[0.0, 0.25, 0.5], [0.75, 0.0, 0.0]], [inf])
     """
-    return reference.march_inference(
+    if not _backend.is_native():
+        return reference.march_inference(
+            rays_o,
+            rays_d,
+            t_min,
+            t_max,
+            aabb,
+            density_bitfield,
+            resolution,
+            step_size,
+            alive,
+            cursors,
+            n_steps,
+            cone_angle,
+        )
+    rays_o, rays_d = rays_o.detach(), rays_d.detach()
+    samples = _native.ops().march_inference(
         rays_o,
         rays_d,
         t_min,
@@ -144,3 +175,47 @@ def march_inference(
         n_steps,
         cone_angle,
     )
+    return MarchResult(*samples, torch.zeros((), dtype=torch.int64, device=rays_o.device))
+
+
+def _fake_count(
+    rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle, jitter
+):
+    n_rays = rays_o.shape[0]
+    return (
+        rays_o.new_empty((n_rays,), dtype=torch.int32),
+        rays_o.new_empty((n_rays, N_RUNS, 2), dtype=torch.int32),
+    )
+
+
+def _fake_pack(counts, max_samples, max_samples_per_ray):
+    return (
+        counts.new_empty((counts.shape[0], 2), dtype=torch.int64),
+        counts.new_empty((2,), dtype=torch.int64),
+    )
+
+
+def _fake_write(rays_o, *others):
+    n_samples = others[-2]
+    return (
+        rays_o.new_empty((n_samples,)),
+        rays_o.new_empty((n_samples,)),
+        rays_o.new_empty((n_samples,), dtype=torch.int32),
+    )
+
+
+def _fake_inference(rays_o, rays_d, t_min, t_max, aabb, bitfield, resolution, step_size, alive, *others):
+    n_alive, n_slots = alive.shape[0], alive.shape[0] * others[1]
+    return (
+        alive.new_empty((n_alive, 2), dtype=torch.int64),
+        rays_o.new_empty((n_slots,)),
+        rays_o.new_empty((n_slots,)),
+        alive.new_empty((n_slots,)),
+    )
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::march_count", _fake_count)
+    torch.library.register_fake("nerfad::march_pack", _fake_pack)
+    torch.library.register_fake("nerfad::march_write", _fake_write)
+    torch.library.register_fake("nerfad::march_inference", _fake_inference)

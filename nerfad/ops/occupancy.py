@@ -26,8 +26,8 @@ def occupancy_update(density_grid: Tensor, indices: Tensor, densities: Tensor, d
     Not differentiable.
 
     Raises:
-        RuntimeError: a shape, dtype or device is wrong, or decay is not in [0, 1]. On the CPU also if an index
-            lies outside of the grid; on CUDA such an index is ignored.
+        RuntimeError: a shape, dtype or device is wrong, or decay is not in [0, 1]. On the CPU also if an
+            index lies outside of the grid; on CUDA such an index is ignored.
 
     Example:
         >>> import torch

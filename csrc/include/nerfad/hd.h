@@ -5,5 +5,6 @@
 #if defined(__CUDACC__)
 #define NERFAD_HD __host__ __device__ __forceinline__
 #else
-#define NERFAD_HD inline
+// Always inlined: units compiled for different instruction sets must not share one copy.
+#define NERFAD_HD inline __attribute__((always_inline))
 #endif
