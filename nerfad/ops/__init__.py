@@ -9,6 +9,7 @@ from nerfad.ops.march import MarchResult, march, march_inference
 from nerfad.ops.morton import morton_decode, morton_encode
 from nerfad.ops.occupancy import occupancy_update, pack_bitfield
 from nerfad.ops.ray_aabb import ray_aabb
+from nerfad.ops.render_rays_fused import render_rays_fused
 from nerfad.ops.sample_positions import sample_positions
 from nerfad.ops.sh_encode import sh_encode
 from nerfad.ops.sparse_adam import sparse_adam_
@@ -30,6 +31,7 @@ __all__ = [
     "occupancy_update",
     "pack_bitfield",
     "ray_aabb",
+    "render_rays_fused",
     "sample_positions",
     "sh_encode",
     "sparse_adam_",

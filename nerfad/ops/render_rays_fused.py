@@ -1,0 +1,92 @@
+"""Rays to pixels in one pass, for inference: march, encode, both networks and volume integration."""
+
+from torch import Tensor
+
+from nerfad.ops.conditioned_mlp import MLPSpec
+from nerfad.ops.grid_spec import GridSpec
+from nerfad.ops.reference import render_rays_fused as reference
+
+__all__ = ["render_rays_fused"]
+
+
+def render_rays_fused(
+    rays_o: Tensor,
+    rays_d: Tensor,
+    t_min: Tensor,
+    t_max: Tensor,
+    aabb: Tensor,
+    density_bitfield: Tensor,
+    resolution: int,
+    step_size: float,
+    table: Tensor,
+    grid_spec: GridSpec,
+    sigma_params: Tensor,
+    sigma_spec: MLPSpec,
+    color_params: Tensor,
+    color_spec: MLPSpec,
+    cond: Tensor | None = None,
+    background: Tensor | None = None,
+    early_stop_eps: float = 1e-4,
+    max_samples_per_ray: int = 1024,
+    density_bias: float = 0.0,
+    cone_angle: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Renders rays without ever writing a tensor per sample.
+
+    The same as `march`, `sample_positions`, `grid_encode`, `conditioned_mlp` (density), `sh_encode`,
+    `conditioned_mlp` (colour) and `composite` one after another, up to rounding. Samples of many rays share the
+    tiles that the networks run on, a ray takes part until its transmittance falls below early_stop_eps, and the
+    colour network's share of the view direction is computed once per ray.
+
+    .. math::
+        h_i = mlp_\sigma(grid(x_i), c),\quad
+        \sigma_i = e^{clamp(h_{i,0} + density\_bias, -15, 15)},\quad
+        rgb_i = mlp_c([h_{i,1:}, sh_4(d / |d|)])
+
+    Args:
+        rays_o, rays_d: [n_rays, 3] float32, world units.
+        t_min, t_max: [n_rays] float32, from `ray_aabb`. A ray with t_min >= t_max shows the background.
+        aabb: [6] float32, the box of the occupancy grid and of the field.
+        density_bitfield: [resolution^3 / 8] uint8 in Morton order, from `pack_bitfield`.
+        resolution: cells along each side: a power of two from 4 to 256.
+        step_size: world units, > 0.
+        table: [grid_spec.n_entries, n_features] float32, float16 or bfloat16.
+        grid_spec: a grid of three dimensions.
+        sigma_params, sigma_spec: density network on the grid's features and the condition; its first output is
+            the logarithm of the density, the others are the geometry code.
+        color_params, color_spec: colour network on the geometry code and 16 spherical harmonics of the unit
+            direction; no condition, three outputs.
+        cond: [1, sigma_spec.d_cond] the condition, or None if d_cond is 0.
+        background: [n_rays, 3] colour behind each ray, or None for black.
+        early_stop_eps: samples behind a transmittance below this are not evaluated.
+        max_samples_per_ray: bound on the samples of a ray.
+        density_bias: added to the logarithm of the density.
+        cone_angle: growth of the steps with the distance, 0 for a fixed step.
+
+    Returns:
+        colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units).
+
+    Not differentiable: train with the ops it is made of.
+
+    Raises:
+        RuntimeError: a shape, dtype, device or setting is wrong; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from nerfad.ops import GridSpec, MLPSpec, render_rays_fused
+        >>> grid = GridSpec(n_levels=2, base_resolution=4, finest_resolution=8)
+        >>> sigma, color = MLPSpec(4, 0, 16, 1, 16), MLPSpec(31, 0, 16, 1, 3, "sigmoid")
+        >>> full = torch.full((4**3 // 8,), 255, dtype=torch.uint8)
+        >>> colors, opacities, depths = render_rays_fused(
+        ...     torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([0.0]),
+        ...     torch.tensor([1.0]), torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), full, 4, 0.125,
+        ...     torch.zeros(grid.n_entries, 2), grid, torch.zeros(sigma.n_params), sigma,
+        ...     torch.zeros(color.n_params), color)  # zero networks: density 1, grey
+        >>> round(opacities.item(), 4), round(colors[0, 0].item(), 4)
+        (0.6321, 0.3161)
+    """
+    return reference.render_rays_fused(
+        *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, table, grid_spec),
+        *(sigma_params, sigma_spec, color_params, color_spec, cond, background),
+        *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
+    )
