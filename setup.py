@@ -1,8 +1,9 @@
 """Builds the native parts with CMake and packs them into the package.
 
-Knobs (environment): NERFAD_CUDA=0|1|auto (auto: where nvcc and an NVIDIA driver are found), NERFAD_EMU=0|1|auto,
-TORCH_CUDA_ARCH_LIST, MAX_JOBS, CMAKE_ARGS, NERFAD_TORCH_DIR. torch must be installed first; it is found without importing it, also from inside
-pip's build isolation, so that no build downloads torch a second time.
+Knobs (environment): NERFAD_CUDA=0|1|auto (auto: where nvcc and an NVIDIA driver are found),
+NERFAD_EMU=0|1|auto, TORCH_CUDA_ARCH_LIST, MAX_JOBS, CMAKE_ARGS, NERFAD_TORCH_DIR. torch must be
+installed first; it is found without importing it, also from inside pip's build isolation, so that no
+build downloads torch a second time.
 """
 
 import os

@@ -13,9 +13,7 @@ VIDEO_SIZE = 256
 VIDEO_MINUTES = 8.0
 
 
-def run_demo(
-    out: Path, video: Path | None, minutes: float | None, seed: int, models: Path | None
-) -> Path:
+def run_demo(out: Path, video: Path | None, minutes: float | None, seed: int, models: Path | None) -> Path:
     """Runs every stage into `out` and returns the report's path."""
     from nerfad.engine.evaluate import evaluate
     from nerfad.engine.render import render_video
