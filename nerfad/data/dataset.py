@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +22,7 @@ class Dataset:
     """What training, rendering and evaluation know of a data set.
 
     Arrays are parallel to `frame_ids`; `image(i)` and its like take that position, not the frame id.
+    The head lies in `aabb` and, along every ray, between depths `near` and `far`, in scene units.
     Pixel values (camera, landmarks, body) are in pixels of height x width, the size asked for.
     """
 
@@ -49,6 +49,8 @@ class Dataset:
     blendshapes: np.ndarray | None = None
     body: np.ndarray | None = None
     reader: str = "landmarker"
+    near: float = 0.05
+    far: float = 1e10
     rects: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -101,11 +103,13 @@ class Dataset:
 
     def torso(self, i: int) -> np.ndarray:
         """Frame i's neck and torso alone, uint8 RGBA [H, W, 4]."""
-        if self.torso_pattern is None:
-            image, labels = self.image(i), self.labels(i)
-            opaque = (labels == NECK) | (labels == TORSO)
-            return np.dstack([image * opaque[..., None], np.where(opaque, 255, 0)]).astype(np.uint8)
-        return _resized(self._read(self.torso_pattern, i, channels=4), self.height, self.width)
+        if self.torso_pattern is not None and self.torso_pattern.endswith(".png"):
+            return _resized(self._read(self.torso_pattern, i, channels=4), self.height, self.width)
+        pattern = self.image_pattern if self.torso_pattern is None else self.torso_pattern
+        image, labels = self._read(pattern, i), labels_of(self._read(self.label_pattern, i))
+        opaque = (labels == NECK) | (labels == TORSO)
+        rgba = np.dstack([image * opaque[..., None], np.where(opaque, 255, 0)]).astype(np.uint8)
+        return _resized(rgba, self.height, self.width)
 
     def background(self) -> np.ndarray:
         """The background plate, uint8 RGB [H, W, 3]."""
@@ -158,13 +162,12 @@ def load_dataset(root: str | Path, size: int | None = None) -> Dataset:
     Raises:
         DatasetError: the folder is not a data set, or lacks something; the sentence says what.
     """
-    from nerfad.data.formats import find_format
+    from nerfad.data.formats import read
 
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: there is no such folder; make it with `nerfad preprocess VIDEO {root}`.")
-    reader: Callable[[Path], Dataset] = find_format(root)
-    dataset = reader(root)
+    dataset = read(root)
     return dataset if size is None or size == dataset.height else _at_size(dataset, size)
 
 

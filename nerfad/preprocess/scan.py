@@ -189,7 +189,7 @@ def choose_crop(ws: Workspace, info: VideoInfo, looks: list[Look]) -> tuple[int,
         return 0, 0, info.width
     low, high = np.percentile(boxes[:, :2], 2, axis=0), np.percentile(boxes[:, 2:], 98, axis=0)
     # Room for hair above and beside, and for neck and shoulders below.
-    low = low - np.array([0.35, 0.5]) * side_of_face
+    low = low - np.array([0.35, 0.6]) * side_of_face
     high = high + np.array([0.35, 0.6]) * side_of_face
     side = max(float((high - low).max()), _CROP_FACTOR * side_of_face)
     side = min(side, info.width, info.height)

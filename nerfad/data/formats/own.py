@@ -8,9 +8,17 @@ import numpy as np
 
 from nerfad.data.dataset import Dataset
 from nerfad.data.formats.action_unit_csv import read_action_units
+from nerfad.data.formats.layout import Layout
 from nerfad.data.formats.transforms import read_transforms
 from nerfad.data.writer import FORMAT_VERSION, read_manifest
 from nerfad.errors import DatasetError
+
+LAYOUT = Layout(
+    name="nerfad",
+    image_pattern="ori_imgs/{}.jpg",
+    torso_pattern="torso_imgs/{}.png",
+    pixel_offset=0.5,
+)
 
 
 def read(root: Path) -> Dataset:
@@ -29,7 +37,7 @@ def read(root: Path) -> Dataset:
     assert mel is not None
     dataset = Dataset(
         root=root,
-        layout="nerfad",
+        layout=LAYOUT.name,
         camera=transforms.camera,
         fps=float(manifest["fps"]),
         frame_ids=transforms.frame_ids,
@@ -40,8 +48,8 @@ def read(root: Path) -> Dataset:
         audio_path=root / "aud.wav",
         audio_kind=manifest["audio_kind"],
         audio_features=mel,
-        image_pattern="ori_imgs/{}.jpg",
-        torso_pattern="torso_imgs/{}.png",
+        image_pattern=LAYOUT.image_pattern,
+        torso_pattern=LAYOUT.torso_pattern,
         landmarks=_read_array(root, "landmarks", n_frames),
         blendshapes=_read_array(root, "blendshapes", n_frames),
         body=_read_array(root, "body", n_frames),
