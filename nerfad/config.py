@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen, validated, stored in every checkpoint, turned into flags by the CLI."""
+"""The settings of a training run: frozen, validated, stored in every checkpoint."""
 
 from __future__ import annotations
 

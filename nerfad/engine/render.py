@@ -186,8 +186,8 @@ def render_video(
     avatar = Avatar.load(run)
     if avatar.audio_kind != "mel":
         raise InputFileError(
-            f"{run}: was trained on {avatar.audio_kind} features and cannot listen to a sound file; preprocess "
-            "the video with `nerfad preprocess` and train again."
+            f"{run}: was trained on {avatar.audio_kind} features and cannot listen to a sound file; "
+            "preprocess the video with `nerfad preprocess` and train again."
         )
     wave = load_wave(audio)
     n_frames = round(len(wave) / SAMPLE_RATE * avatar.fps)

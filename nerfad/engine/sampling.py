@@ -94,7 +94,7 @@ class FrameStore:
 
 
 def label_rectangle(mask: Tensor) -> Tensor:
-    """The smallest rectangle (left, top, right, bottom; exclusive) about a mask; the whole picture if empty."""
+    """The smallest rectangle (left, top, right, bottom; exclusive) about a mask, else the whole picture."""
     rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
     if len(rows) == 0:
         return torch.tensor([0, 0, mask.shape[1], mask.shape[0]])

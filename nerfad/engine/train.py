@@ -102,8 +102,8 @@ class _Run:
         self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
         if len(self.frames) < MIN_FRAMES:
             raise DatasetError(
-                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {MIN_FRAMES} are needed; "
-                "record a longer clip."
+                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {MIN_FRAMES} are "
+                "needed; record a longer clip."
             )
         if saved is None:
             self._fit_audio(audio)

@@ -1,0 +1,132 @@
+"""Avatars: conditions from sound, frames, videos."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_data import write_tiny_dataset
+
+from nerfad.config import FieldConfig, OccupancyConfig, OptimConfig, TorsoConfig, TrainConfig
+from nerfad.data.dataset import load_dataset
+from nerfad.engine import train as train_module
+from nerfad.engine.render import Avatar, blinks, render_video, smooth_loop
+from nerfad.engine.train import train
+from nerfad.errors import CheckpointError, InputFileError
+from nerfad.features.audio import load_wave
+from nerfad.io.video import VideoReader, probe
+from nerfad.models.audio_net import AudioConfig
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "AudioConfig", lambda: AudioConfig(n_members=1, n_folds=2, n_epochs=1))
+        train(
+            TrainConfig(
+                dataset=data,
+                out=out,
+                steps=70,
+                preview_every_s=0.0,
+                field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+                torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+                occupancy=OccupancyConfig(resolution=32, n_steps=32),
+                optim=OptimConfig(n_rays=512, n_frames=2),
+            )
+        )
+    return out
+
+
+@pytest.fixture(scope="module")
+def avatar(run) -> Avatar:
+    return Avatar.load(run)
+
+
+def test_conditions_follow_the_sound(avatar, data):
+    wave = load_wave(data / "aud.wav")
+    cond = avatar.conditions(wave, n_frames=50)
+    assert cond.shape == (50, avatar.codes.n_codes + 1) and cond.dtype == np.float32
+    assert not np.allclose(cond, avatar.conditions(np.zeros_like(wave), n_frames=50))
+    rows = load_dataset(data).audio_features
+    np.testing.assert_allclose(avatar.conditions(rows, n_frames=50), cond, atol=1e-4)
+    assert len(avatar.conditions(wave)) == 60
+
+
+def test_conditions_do_not_hear_beyond_the_lookahead(avatar, data):
+    wave = load_wave(data / "aud.wav")
+    changed = wave.copy()
+    cut = round(16000 * (10.5 / avatar.fps + avatar.net.config.lookahead_s + 0.03))
+    changed[cut:] = 0
+    np.testing.assert_array_equal(
+        avatar.conditions(changed, n_frames=11), avatar.conditions(wave, n_frames=11)
+    )
+
+
+def test_frame_has_the_layers_it_says(avatar):
+    cond = avatar.conditions(np.zeros(16000, np.float32))[0]
+    frame = avatar.render(avatar.c2w[0], cond)
+    assert frame.image.shape == (32, 32, 3) and frame.image.dtype == np.uint8
+    assert frame.opacity[16, 16] > 0.3 > frame.opacity[1, 1]
+    distance = frame.depth[16, 16] / frame.opacity[16, 16]
+    assert 3.2 < distance < 4.6  # the ball stands 4 scene units away
+    black = np.zeros((32, 32, 3), np.uint8)
+    corner = avatar.render(avatar.c2w[0], cond, background=black).image[0, 0]
+    assert int(frame.image[0, 0, 2]) - int(corner[2]) > 60  # the plate is blue
+
+
+def test_frame_at_another_size(avatar):
+    cond = avatar.conditions(np.zeros(16000, np.float32))[0]
+    small = avatar.render(avatar.c2w[0], cond).image.astype(float)
+    large = avatar.render(avatar.c2w[0], cond, size=64).image.astype(float)
+    assert large.shape == (64, 64, 3)
+    assert np.abs(large.reshape(32, 2, 32, 2, 3).mean((1, 3)) - small).mean() < 12
+
+
+def test_video_with_sound_marked_synthetic(run, data, tmp_path):
+    told = []
+    n_frames = render_video(run, data / "aud.wav", tmp_path / "o.mp4", progress=lambda d, t: told.append(d))
+    info = probe(tmp_path / "o.mp4")
+    assert n_frames == 60 and info.has_audio and (info.height, info.width) == (32, 32)
+    with VideoReader(tmp_path / "o.mp4") as reader:
+        assert sum(1 for _ in reader) == 60
+    assert told == sorted(told)
+    assert b"Synthetic video" in (tmp_path / "o.mp4").read_bytes()
+
+
+def test_video_with_the_poses_of_the_data_set(run, data, tmp_path):
+    assert render_video(run, data / "aud.wav", tmp_path / "o.mp4", poses="dataset", dataset=data) == 60
+
+
+def test_a_file_that_is_no_sound_ends_in_a_sentence(run, tmp_path):
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(InputFileError):
+        render_video(run, tmp_path / "text.wav", tmp_path / "o.mp4")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        render_video(tmp_path, tmp_path / "text.wav", tmp_path / "o.mp4")
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_blinks_are_short_and_apart():
+    code = blinks(1000, 25.0, seed=3)
+    closed = code > 0.5
+    n_blinks = int((np.diff(closed.astype(int)) == 1).sum())
+    assert 6 <= n_blinks <= 20 and closed.mean() < 0.1
+    np.testing.assert_array_equal(code, blinks(1000, 25.0, seed=3))
+
+
+def test_smooth_loop_takes_the_longest_take_and_keeps_rotations():
+    rng = np.random.default_rng(0)
+    c2w = np.tile(np.eye(4, dtype=np.float32), (30, 1, 1))
+    c2w[:, :3, 3] = rng.normal(size=(30, 3))
+    segments = np.array([4] * 10 + [5] * 20)
+    poses, body = smooth_loop(c2w, np.zeros((30, 4), np.float32), segments)
+    assert len(poses) == len(body) == 20
+    assert np.abs(np.diff(poses[:, 0, 3])).mean() < 0.5 * np.abs(np.diff(c2w[10:, 0, 3])).mean()
+    np.testing.assert_allclose(
+        poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), np.tile(np.eye(3), (20, 1, 1)), atol=1e-5
+    )
