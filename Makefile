@@ -5,7 +5,9 @@ OUT ?= out/demo
 VIDEO ?=
 PIP := $(VENV)/bin/python -m pip
 RUN := $(VENV)/bin/python
+TOOLS := PATH="$(abspath $(VENV))/bin:$$PATH"
 STAMP := $(VENV)/.nerfad-installed
+EMULATED := $(VENV)/.nerfad-emulated
 NATIVE := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml constraints.txt
 # PyTorch's CPU index for machines without a GPU: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu make ...
 TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
@@ -17,15 +19,20 @@ install: $(STAMP)
 $(STAMP): $(NATIVE)
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -c "import torch" 2>/dev/null || $(PIP) install $(TORCH_INDEX) -c constraints.txt torch
-	$(PIP) install -q -c constraints.txt "setuptools>=70.1,<82" wheel cmake ninja pybind11
-	PATH="$(abspath $(VENV))/bin:$$PATH" $(PIP) install -q -c constraints.txt --no-build-isolation -e ".[all]"
+	$(PIP) install -q -c constraints.txt "setuptools>=70.1,<82" cmake ninja pybind11
+	$(TOOLS) NERFAD_EMU=$(or $(NERFAD_EMU),0) $(PIP) install -q -c constraints.txt --no-build-isolation -e ".[all]"
 	$(VENV)/bin/nerfad models fetch || echo "models not fetched: 'nerfad preprocess' needs them, all else works"
+	touch $@
+
+# The CUDA sources over the emulator: only the tests need them, so that `make demo` does not wait for them.
+$(EMULATED): $(STAMP)
+	$(TOOLS) $(RUN) setup.py -q build_ext --inplace
 	touch $@
 
 demo: install
 	$(VENV)/bin/nerfad demo --out $(OUT) $(if $(VIDEO),--video $(VIDEO),)
 
-test: install
+test: $(EMULATED)
 	$(RUN) -m pytest
 
 lint: install
