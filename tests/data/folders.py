@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-N_FRAMES = 12
+N_FRAMES = 20
 HEIGHT, WIDTH = 40, 48
 FOCAL = 110.0
 
@@ -31,7 +31,7 @@ def write_transforms(root: Path, rects: bool = False, size: bool = False) -> Non
         frames.append(frame)
     head = {"focal_len": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2}
     head |= {"h": HEIGHT, "w": WIDTH} if size else {}
-    for name, part in (("train", frames[:10]), ("val", frames[10:])):
+    for name, part in (("train", frames[:16]), ("val", frames[16:])):
         (root / f"transforms_{name}.json").write_text(json.dumps(head | {"frames": part}))
 
 

@@ -107,7 +107,7 @@ def test_audio_kind_is_told_from_the_shape_not_the_name(tmp_path, shape, kind):
 
 
 def test_unknown_audio_features_are_one_sentence(tmp_path):
-    with pytest.raises(DatasetError, match=r"aud_x\.npy: shape \(12, 7\) belongs to no known kind"):
+    with pytest.raises(DatasetError, match=r"aud_x\.npy: shape \(20, 7\) belongs to no known kind"):
         load_dataset(folders.radnerf(tmp_path, ("aud_x.npy", (7,))))
 
 
@@ -140,7 +140,7 @@ def test_face_landmark_img_tables_load_too(tmp_path):
 
 
 def test_short_action_units_name_both_counts(tmp_path):
-    with pytest.raises(DatasetError, match=r"au\.csv: has 7 rows.*need 12"):
+    with pytest.raises(DatasetError, match=r"au\.csv: has 7 rows.*need 20"):
         load_dataset(folders.ernerf(tmp_path, n_rows=7))
 
 
