@@ -11,20 +11,45 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nerfad.data.audio_windows import mel_windows
 from nerfad.data.dataset import Dataset, load_dataset
-from nerfad.features.audio import log_mel
-from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.engine.hearing import (
+    dataset_windows,
+    given_windows,
+    keep_phone_model,
+    predict,
+    predict_wave,
+    sound_windows,
+    training_level,
+)
+from nerfad.features import phones
+from nerfad.features.audio import load_wave
+from nerfad.models.audio_net import (
+    FEATURE_SETS,
+    ROW_RATE,
+    AudioConfig,
+    AudioNet,
+    KernelEncoder,
+    gaussian_kernel,
+    make_encoder,
+)
 from nerfad.models.expression import ExpressionCodes, blink_code, eye_openness
+from nerfad.progress import Progress
+from nerfad.progress import report as report_progress
 
-Progress = Callable[[float, str], None]
+__all__ = ["AudioFit", "dataset_windows", "fit_audio", "held_out_score", "predict", "predict_wave", "score"]
+
+GAMMAS = (0.25, 0.5, 1.0)
+RIDGES = (0.1, 0.3, 1.0)
+MAX_GAIN = 3.0
+TRUSTED_R = 0.3  # out-of-fold correlation from which a code's variance is matched fully
+Folds = list[tuple[np.ndarray, np.ndarray]]
+GIVEN_ROW_RATE = 50  # rows per second of DeepSpeech, wav2vec2 and HuBERT windows
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,13 @@ class AudioFit:
     report: dict[str, object]
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    net: AudioNet
+    oof: np.ndarray  # [n_train, k], before the gain
+    note: dict[str, object]
+
+
 def fit_audio(
     dataset: Dataset, config: AudioConfig | None = None, *, seed: int = 0, progress: Progress | None = None
 ) -> AudioFit:
@@ -55,72 +87,31 @@ def fit_audio(
     """
     config = config or AudioConfig()
     train, _ = dataset.split(config.lookback_s, config.lookahead_s)
-    windows = dataset_windows(dataset, config)
     codes = _fit_codes(dataset, train, config)
     measured = measurements(dataset, codes)
-    net = AudioNet(windows.shape[1], windows.shape[2], codes.n_codes, config)
-    _set_standardisation(net, windows[train])
     blink = _blink(dataset, train)
     if measured is None:
+        config = replace(config, encoder="conv")
+        net, _ = _prepare(dataset, train, codes, replace(config, features=_feature_sets(dataset, config)[0]))
         return AudioFit(net, codes, None, None, blink, {"codes": codes.kind, "n_train": len(train)})
 
-    true_codes = np.full((len(windows), codes.n_codes), np.nan, np.float32)
+    true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
     true_codes[train] = codes.encode(measured[train])
-    with torch.no_grad():
-        inputs = net.standardise(windows)
-    targets = torch.from_numpy(np.nan_to_num(true_codes))
-    jobs = _folds(dataset, train, config)
-    oof = np.zeros_like(true_codes)
-    for i, (fit_on, predict_on) in enumerate(jobs):
-        _report(progress, i / (len(jobs) + 1), f"sound, fold {i + 1} of {len(jobs)}")
-        members = _fit_members(net, inputs[fit_on], targets[fit_on], config, 1000 * (i + 1) + seed)
-        oof[predict_on] = _predict(members, inputs[predict_on])
-    gain = _gain(true_codes[train], oof[train], config)
-    _report(progress, len(jobs) / (len(jobs) + 1), "sound, all frames")
-    net.members = _fit_members(net, inputs[train], targets[train], config, seed)
-    net.gain.copy_(torch.from_numpy(gain))
-    net.eval()
-    oof *= gain
-    others = np.setdiff1d(np.arange(len(windows)), train)
-    oof[others] = predict(net, windows[others])
-    report = {
-        "codes": codes.kind,
-        "n_train": len(train),
-        "seed": seed,
-        "out_of_fold": score(codes.names, true_codes[train], oof[train]),
-    }
-    _report(progress, 1.0, "sound")
-    return AudioFit(net, codes, true_codes, oof.astype(np.float32), blink, report)
-
-
-def predict(net: AudioNet, windows: Tensor, batch_size: int = 512) -> np.ndarray:
-    """Codes float32 [n, k] of windows [n, f, w], in evaluation mode."""
-    net.eval()
-    with torch.no_grad():
-        parts = [net(part) for part in windows.split(batch_size)]
-    return torch.cat(parts).numpy() if parts else np.zeros((0, net.shape[2]), np.float32)
-
-
-def predict_wave(
-    net: AudioNet, wave: np.ndarray, frame_times: np.ndarray, segments: np.ndarray | None = None
-) -> np.ndarray:
-    """Codes float32 [n, k] of the frames at ``frame_times`` [n] seconds in ``wave`` (16 kHz mono)."""
-    config = net.config
-    mel = log_mel(wave)
-    windows = mel_windows(mel, frame_times, config.lookback_s, config.lookahead_s, segments)
-    return predict(net, torch.as_tensor(windows, dtype=torch.float32))
-
-
-def dataset_windows(dataset: Dataset, config: AudioConfig) -> Tensor:
-    """The encoder's inputs float32 [n, f, w], one window per frame of ``dataset``."""
-    features = dataset.audio_features
-    if dataset.audio_kind == "mel":
-        windows = mel_windows(
-            features, dataset.frame_times, config.lookback_s, config.lookahead_s, dataset.segments
-        )
-    else:  # already one window [w, f] per frame
-        windows = features[np.minimum(dataset.audio_ids, len(features) - 1)].transpose(0, 2, 1)
-    return torch.from_numpy(np.ascontiguousarray(windows, np.float32))
+    best = None
+    feature_sets = _feature_sets(dataset, config)
+    if config.encoder == "conv":
+        feature_sets = feature_sets[:1]
+    for i, features in enumerate(feature_sets):
+        report_progress(progress, i / len(feature_sets), f"sound, {features}")
+        net, windows = _prepare(dataset, train, codes, replace(config, features=features))
+        fitter = _fit_kernel if config.encoder == "kernel" else _fit_convs
+        folds = _folds(dataset, train, config)
+        fitted = fitter(net, codes, windows[train], true_codes[train], folds, seed)
+        quality = _quality(codes, true_codes[train], fitted.oof)
+        if best is None or quality > best[0]:
+            best = (quality, fitted, windows)
+    _, fitted, windows = best
+    return _finish(fitted, windows, codes, true_codes, blink, train, seed, progress)
 
 
 def score(
@@ -176,48 +167,139 @@ def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
     return blink
 
 
-def _set_standardisation(net: AudioNet, windows: Tensor) -> None:
-    net.feature_mean.copy_(windows.mean((0, 2))[:, None])
-    net.feature_std.copy_(windows.std((0, 2)).clamp_min(1e-3)[:, None])
+def _feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:
+    """The feature sets to choose among, the likely best first."""
+    if dataset.audio_kind != "mel":
+        return ["windows"]
+    if config.features != "auto":
+        return [config.features]
+    return [f for f in FEATURE_SETS[1:-1] if f == "mel" or phones.is_available()]
 
 
-def _folds(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(fit on, predict on) per block of time; no window of one touches a window of the other."""
-    guard = round(dataset.fps * (config.lookback_s + config.lookahead_s)) + 1
-    folds = []
-    for block in np.array_split(train, config.n_folds):
-        far = (dataset.audio_ids[train] < dataset.audio_ids[block[0]] - guard) | (
-            dataset.audio_ids[train] > dataset.audio_ids[block[-1]] + guard
+def _prepare(
+    dataset: Dataset, train: np.ndarray, codes: ExpressionCodes, config: AudioConfig
+) -> tuple[AudioNet, Tensor]:
+    """An encoder that knows its inputs' scale but nothing else, and its inputs [n, f, w]."""
+    model = mean = None
+    if config.features == "windows":
+        windows = given_windows(dataset)
+    else:
+        wave = None
+        if config.hears_phones:
+            wave, model = load_wave(dataset.audio_path), phones.load_phone_model()
+            mean = training_level(dataset, train, config)
+        windows = sound_windows(
+            config, wave, dataset.audio_features, dataset.frame_times, dataset.segments, model, mean
         )
-        folds.append((train[far], block))
+    net = AudioNet(windows.shape[1], windows.shape[2], codes.n_codes, config)
+    if model is not None:
+        keep_phone_model(net, model, mean)
+    heard = windows[train]
+    net.feature_mean.copy_(heard.mean((0, 2))[:, None])
+    net.feature_std.copy_(heard.std((0, 2)).clamp_min(1e-3)[:, None])
+    if config.encoder == "kernel":
+        _set_focus(net.members[0], config)
+    return net, windows
+
+
+def _set_focus(encoder: KernelEncoder, config: AudioConfig) -> None:
+    """Weights of the rows (near the frame) and of the features (each kind as much as the other)."""
+    n_rows, n_features = len(encoder.row_weights), len(encoder.feature_weights)
+    rows = torch.arange(n_rows) + 0.5
+    if config.features == "windows":
+        times = (rows - n_rows / 2) / GIVEN_ROW_RATE
+    else:
+        times = rows / ROW_RATE - config.lookback_s
+    encoder.row_weights.copy_(torch.exp(-0.5 * (times / config.focus_s) ** 2))
+    if config.features == "mel+phones":
+        n_mels = n_features - phones.N_PHONES
+        encoder.feature_weights[:n_mels] = (phones.N_PHONES / n_mels) ** 0.5
+
+
+def _folds(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> Folds:
+    """(fit on, predict on), rows of ``train``, per block of time; windows of the two do not touch."""
+    guard = round(dataset.fps * (config.lookback_s + config.lookahead_s)) + 1
+    when = dataset.audio_ids[train]
+    folds = []
+    for block in np.array_split(np.arange(len(train)), config.n_folds):
+        far = (when < when[block[0]] - guard) | (when > when[block[-1]] + guard)
+        folds.append((np.nonzero(far)[0], block))
     return folds
 
 
-def _fit_members(
-    net: AudioNet, inputs: Tensor, targets: Tensor, config: AudioConfig, seed: int
-) -> torch.nn.ModuleList:
+def _fit_kernel(
+    net: AudioNet, codes: ExpressionCodes, windows: Tensor, targets: np.ndarray, folds: Folds, seed: int
+) -> _Fitted:
+    """Kernel ridge regression; width and ridge by cross-validation over blocks of time."""
+    del seed  # linear solves: nothing is random
+    encoder, goal = net.members[0], torch.from_numpy(targets)
+    stride = -(-len(windows) // net.config.max_support)
+    kept = torch.arange(0, len(windows), stride)
+    best = None
+    with torch.no_grad():
+        points = encoder.embed(net.standardise(windows))
+        for gamma in GAMMAS:
+            kernel = gaussian_kernel(points, points[kept], gamma)
+            for ridge in RIDGES:
+                oof = np.zeros_like(targets)
+                for fit_on, predict_on in folds:
+                    inside = torch.from_numpy(np.isin(kept.numpy(), fit_on))
+                    offset, weights = _solve(kernel[kept[inside]][:, inside], goal[kept[inside]], ridge)
+                    oof[predict_on] = (offset + kernel[predict_on][:, inside] @ weights).numpy()
+                quality = _quality(codes, targets, oof)
+                if best is None or quality > best[0]:
+                    best = (quality, gamma, ridge, oof)
+        _, gamma, ridge, oof = best
+        offset, weights = _solve(gaussian_kernel(points[kept], points[kept], gamma), goal[kept], ridge)
+        encoder.gamma.fill_(gamma)
+        encoder.support = points[kept].clone()
+        encoder.coefficients.data, encoder.offset.data = weights, offset
+    return _Fitted(net, oof, {"gamma": gamma, "ridge": ridge, "n_support": len(kept)})
+
+
+def _solve(kernel: Tensor, goal: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    offset = goal.mean(0)
+    system = kernel + ridge * torch.eye(len(kernel))
+    return offset, torch.cholesky_solve(goal - offset, torch.linalg.cholesky(system))
+
+
+def _fit_convs(
+    net: AudioNet, codes: ExpressionCodes, windows: Tensor, targets: np.ndarray, folds: Folds, seed: int
+) -> _Fitted:
+    del codes  # nothing is chosen by score
+    with torch.no_grad():
+        inputs = net.standardise(windows)
+    goal, oof = torch.from_numpy(targets), np.zeros_like(targets)
+    for i, (fit_on, predict_on) in enumerate(folds):
+        members = _train_members(net, inputs[fit_on], goal[fit_on], 1000 * (i + 1) + seed)
+        with torch.no_grad():
+            oof[predict_on] = torch.stack([m(inputs[predict_on]) for m in members]).mean(0).numpy()
+    net.members = _train_members(net, inputs, goal, seed)
+    return _Fitted(net, oof, {"n_members": net.n_members})
+
+
+def _train_members(net: AudioNet, inputs: Tensor, goal: Tensor, seed: int) -> nn.ModuleList:
     fresh = []
-    for i in range(config.n_members):
+    for i in range(net.n_members):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(100_000 * (i + 1) + seed)
-            member = AudioNet(*net.shape, replace(config, n_members=1)).members[0]
-            _fit_member(member, inputs, targets, config)
+            member = make_encoder(net.shape, net.config)
+            _train_member(member, inputs, goal, net.config)
         fresh.append(member)
-    return torch.nn.ModuleList(fresh)
+    return nn.ModuleList(fresh)
 
 
-def _fit_member(member: torch.nn.Module, inputs: Tensor, targets: Tensor, config: AudioConfig) -> None:
-    optimiser = torch.optim.AdamW(member.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    n_batches = max(1, len(inputs) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.n_epochs * n_batches
-    )
+def _train_member(member: nn.Module, inputs: Tensor, goal: Tensor, config: AudioConfig) -> None:
+    rate, n_batches = config.learning_rate, max(1, len(inputs) // config.batch_size)
+    optimiser = torch.optim.AdamW(member.parameters(), rate, weight_decay=config.weight_decay)
+    n_steps = config.n_epochs * n_batches
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=n_steps)
     member.train()
     for _ in range(config.n_epochs):
-        order = torch.randperm(len(inputs))
-        for batch in order[: n_batches * config.batch_size].split(config.batch_size):
+        order = torch.randperm(len(inputs))[: n_batches * config.batch_size]
+        for batch in order.split(config.batch_size):
             x = inputs[batch] + config.input_noise * torch.randn_like(inputs[batch])
-            loss = (member(x) - targets[batch]).square().mean()
+            loss = (member(x) - goal[batch]).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -225,36 +307,64 @@ def _fit_member(member: torch.nn.Module, inputs: Tensor, targets: Tensor, config
     member.eval()
 
 
-@torch.no_grad()
-def _predict(members: torch.nn.ModuleList, inputs: Tensor) -> np.ndarray:
-    return torch.stack([member(inputs) for member in members]).mean(0).numpy()
+def _finish(
+    fitted: _Fitted,
+    windows: Tensor,
+    codes: ExpressionCodes,
+    true_codes: np.ndarray,
+    blink: np.ndarray,
+    train: np.ndarray,
+    seed: int,
+    progress: Progress | None,
+) -> AudioFit:
+    """Set the gain and predict the frames that were not trained on."""
+    net = fitted.net.eval()
+    gain = _gain(true_codes[train], fitted.oof, net.config)
+    net.gain.copy_(torch.from_numpy(gain))
+    oof = predict(net, windows)
+    oof[train] = fitted.oof * gain
+    report = {
+        "codes": codes.kind,
+        "features": net.config.features,
+        "encoder": net.config.encoder,
+        **fitted.note,
+        "n_train": len(train),
+        "seed": seed,
+        "out_of_fold": score(codes.names, true_codes[train], oof[train]),
+    }
+    report_progress(progress, 1.0, "sound")
+    return AudioFit(net, codes, true_codes, oof, blink, report)
 
 
-def _gain(
-    true_codes: np.ndarray, predicted: np.ndarray, config: AudioConfig, r_floor: float = 0.3
-) -> np.ndarray:
+def _quality(codes: ExpressionCodes, true_codes: np.ndarray, predicted: np.ndarray) -> float:
+    """Correlation of the lip gap and, with the same weight, that of all codes by how much each one moves."""
+    r = np.array([entry["r"] for entry in score(codes.names, true_codes, predicted).values()])
+    return 0.5 * float(r[0]) + 0.5 * float(np.average(r, weights=codes.scale**2))
+
+
+def _gain(true_codes: np.ndarray, predicted: np.ndarray, config: AudioConfig) -> np.ndarray:
     """Per-code gain that undoes the shrinking of least squares; unexplained codes stay small."""
-    gains = np.ones(true_codes.shape[1], np.float32)
-    for i, entry in enumerate(score(tuple(map(str, range(len(gains)))), true_codes, predicted).values()):
-        full = 1 / max(entry["amplitude"], 1e-3)
-        trust = np.clip(entry["r"] / r_floor, 0, 1)
-        gains[i] = 1 + config.match_variance * trust * (min(full, 3.0) - 1)
-    return gains
-
-
-def _report(progress: Progress | None, done: float, text: str) -> None:
-    if progress is not None:
-        progress(done, text)
+    names = tuple(str(i) for i in range(true_codes.shape[1]))
+    gains = []
+    for entry in score(names, true_codes, predicted).values():
+        full = min(1 / max(entry["amplitude"], 1e-3), MAX_GAIN)
+        trust = np.clip(entry["r"] / TRUSTED_R, 0, 1)
+        gains.append(1 + config.match_variance * trust * (full - 1))
+    return np.asarray(gains, np.float32)
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Fit the encoder of a data set and print its scores as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("dataset", help="a data set folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lookahead", type=float, default=AudioConfig.lookahead_s, help="seconds")
+    parser.add_argument("--features", choices=FEATURE_SETS, default="auto")
+    parser.add_argument("--encoder", choices=("kernel", "conv"), default="kernel")
     args = parser.parse_args(arguments)
     dataset = load_dataset(args.dataset)
-    fit = fit_audio(dataset, AudioConfig(lookahead_s=args.lookahead), seed=args.seed)
+    config = AudioConfig(lookahead_s=args.lookahead, features=args.features, encoder=args.encoder)
+    fit = fit_audio(dataset, config, seed=args.seed)
     print(json.dumps({**fit.report, "held_out": held_out_score(dataset, fit)}, indent=1))
 
 
