@@ -12,12 +12,11 @@ from torch import Tensor
 
 from nerfad.cameras import Camera
 from nerfad.config import TrainConfig, from_dict
-from nerfad.data.audio_windows import mel_windows
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.drawing import RenderedFrame, draw_frame
+from nerfad.engine.hearing import hear
 from nerfad.engine.train import build_model, restore_audio
-from nerfad.engine.train_audio import predict, predict_wave
 from nerfad.errors import InputFileError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
 from nerfad.io.audio import read_audio
@@ -84,6 +83,7 @@ class Avatar:
         frame_times: np.ndarray | None = None,
         segments: np.ndarray | None = None,
         blink: np.ndarray | None = None,
+        own_level: bool = False,
     ) -> np.ndarray:
         """What the field is told about each frame, from sound alone.
 
@@ -94,6 +94,8 @@ class Avatar:
             frame_times: [n_frames] seconds of the frames' middles; by default (k + 0.5) / fps.
             segments: [n_frames] index of the uncut take of each frame; sound is not heard across cuts.
             blink: [n_frames] 0 open to 1 closed; by default open eyes.
+            own_level: measure level and microphone in `sound` itself instead of taking the training clip's:
+                for other recordings; it looks at the whole of `sound`.
 
         Returns:
             float32 [n_frames, c].
@@ -103,14 +105,7 @@ class Avatar:
                 rows_per_s = {1: SAMPLE_RATE, 2: 100}.get(sound.ndim, self.fps)
                 n_frames = round(len(sound) / rows_per_s * self.fps)
             frame_times = (np.arange(n_frames) + 0.5) / self.fps
-        if sound.ndim == 1:
-            codes = predict_wave(self.net, sound, frame_times, segments)
-        elif sound.ndim == 2:
-            heard = self.net.config
-            windows = mel_windows(sound, frame_times, heard.lookback_s, heard.lookahead_s, segments)
-            codes = predict(self.net, torch.from_numpy(windows))
-        else:
-            codes = predict(self.net, torch.from_numpy(np.ascontiguousarray(sound.transpose(0, 2, 1))))
+        codes = hear(self.net, sound, frame_times, segments, own_level)
         n = len(codes)
         eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
         appearance = self.model.appearance.detach().mean(0).numpy() if self.model.n_appearance else []
@@ -202,7 +197,7 @@ def render_video(
         c2w, body = smooth_loop(c2w, body, segments)
     order = there_and_back(len(c2w), n_frames)
     eyes = blinks(n_frames, avatar.fps, seed) if avatar.blinks_seen else None
-    cond = avatar.conditions(wave, n_frames, blink=eyes)
+    cond = avatar.conditions(wave, n_frames, blink=eyes, own_level=True)
 
     def frames() -> Iterator[np.ndarray]:
         for k, pose in enumerate(order):

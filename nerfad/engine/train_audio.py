@@ -260,7 +260,7 @@ def _fit_kernel(
 def _solve(kernel: Tensor, goal: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     offset = goal.mean(0)
     system = kernel + ridge * torch.eye(len(kernel))
-    return offset, torch.cholesky_solve(goal - offset, torch.linalg.cholesky(system))
+    return offset, torch.cholesky_solve(goal - offset, torch.linalg.cholesky(system)).contiguous()
 
 
 def _fit_convs(

@@ -1,37 +1,38 @@
 """Fitting the encoder: it learns what can be learnt, and nothing leaks from the held-out part."""
 
-from dataclasses import dataclass, field, replace
+import json
+import wave as wave_files
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from nerfad.engine.train_audio import (
-    dataset_windows,
-    fit_audio,
-    held_out_score,
-    predict,
-    predict_wave,
-    score,
-)
-from nerfad.models.audio_net import AudioConfig
+from nerfad.engine.hearing import dataset_windows, hear, predict, predict_wave
+from nerfad.engine.train_audio import fit_audio, held_out_score, score
+from nerfad.errors import DatasetError
+from nerfad.features import phones
+from nerfad.features.audio import load_wave
+from nerfad.models.audio_net import AudioConfig, AudioNet
 
 FPS = 25.0
-QUICK = AudioConfig(
-    lookback_s=0.1, lookahead_s=0.06, n_members=1, n_folds=2, n_epochs=40, width=32, dropout=0.1
-)
+QUICK = AudioConfig(lookback_s=0.1, lookahead_s=0.06, features="mel", n_folds=2)
+CONV = replace(QUICK, encoder="conv", n_members=1, n_epochs=25, width=24, dropout=0.1)
 
 
 @dataclass
 class Clip:
     """What `fit_audio` asks of a data set, made of numbers: units that follow bands of the sound."""
 
-    audio_features: np.ndarray
+    audio_features: np.ndarray | None
     aus: np.ndarray | None
     au_names: tuple[str, ...] = ("AU45", "AU25", "AU26")
     au_source: str = "exact"
     audio_kind: str = "mel"
     landmarks: np.ndarray | None = None
+    audio_path: Path | None = None
     fps: float = FPS
     n_frames: int = 400
     segments: np.ndarray = field(default_factory=lambda: np.zeros(400, np.int64))
@@ -52,6 +53,14 @@ class Clip:
         return np.arange(first - guard), np.arange(first, self.n_frames)
 
 
+def write_wav(path: Path, wave: np.ndarray) -> None:
+    with wave_files.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
+
+
 def speaking_clip(seed: int = 0) -> Clip:
     rng = np.random.default_rng(seed)
     n_frames, n_rows = 400, 1600
@@ -64,10 +73,10 @@ def speaking_clip(seed: int = 0) -> Clip:
     return Clip(mel, np.stack([blink, bands[rows, 0], bands[rows, 1] - bands[rows, 0]], 1))
 
 
-@pytest.fixture(scope="module")
-def fitted():
+@pytest.fixture(scope="module", params=[QUICK, CONV], ids=["kernel", "conv"])
+def fitted(request):
     clip = speaking_clip()
-    return clip, fit_audio(clip, QUICK, seed=1)
+    return clip, fit_audio(clip, request.param, seed=1)
 
 
 def test_unseen_frames_follow_the_sound(fitted):
@@ -96,7 +105,7 @@ def test_held_out_measurements_change_nothing(fitted):
     _, test = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
     noisy = replace(clip, aus=clip.aus.copy())
     noisy.aus[test] = np.random.default_rng(5).uniform(size=noisy.aus[test].shape)
-    again = fit_audio(noisy, QUICK, seed=1)
+    again = fit_audio(noisy, fit.net.config, seed=1)
     np.testing.assert_array_equal(again.oof_codes, fit.oof_codes)
     np.testing.assert_array_equal(again.true_codes, fit.true_codes)
     for name, value in fit.net.state_dict().items():
@@ -108,14 +117,16 @@ def test_out_of_fold_codes_do_not_know_their_own_frame(fitted):
     clip, fit = fitted
     changed = replace(clip, aus=clip.aus.copy())
     changed.aus[100, 1:] += 0.5
-    again = fit_audio(changed, QUICK, seed=1)
+    again = fit_audio(changed, fit.net.config, seed=1)
     raw = [f.oof_codes[100] / f.net.gain.numpy() * f.codes.scale + f.codes.offset for f in (fit, again)]
     np.testing.assert_allclose(raw[0], raw[1], atol=0.03)
 
 
-def test_the_seed_decides(fitted):
-    clip, fit = fitted
-    assert not np.array_equal(fit_audio(clip, QUICK, seed=2).oof_codes, fit.oof_codes)
+def test_the_seed_decides_where_chance_plays():
+    quick = replace(CONV, n_epochs=2)
+    a, b, c = (fit_audio(speaking_clip(), quick, seed=seed).oof_codes for seed in (1, 2, 1))
+    assert not np.array_equal(a, b)
+    np.testing.assert_array_equal(a, c)
 
 
 def test_sound_beyond_the_look_ahead_is_not_heard(fitted):
@@ -124,7 +135,7 @@ def test_sound_beyond_the_look_ahead_is_not_heard(fitted):
     later = round(100 * ((frame + 0.5) / FPS + QUICK.lookahead_s))
     changed = replace(clip, audio_features=clip.audio_features.copy())
     changed.audio_features[later:] = 9.0
-    codes = [predict(fit.net, dataset_windows(c, QUICK)) for c in (clip, changed)]
+    codes = [predict(fit.net, dataset_windows(c, fit.net)) for c in (clip, changed)]
     np.testing.assert_allclose(codes[0][: frame + 1], codes[1][: frame + 1], atol=1e-5)
     assert np.abs(codes[0][frame + 10 :] - codes[1][frame + 10 :]).max() > 0.1
 
@@ -135,13 +146,64 @@ def test_a_wave_can_drive_any_number_of_frames(fitted):
     assert predict_wave(fit.net, wave, (np.arange(40) + 0.5) / FPS).shape == (40, 2)
 
 
+def test_features_cannot_stand_in_for_a_wave(fitted):
+    clip, fit = fitted
+    times = clip.frame_times
+    np.testing.assert_array_equal(
+        hear(fit.net, clip.audio_features, times), predict(fit.net, dataset_windows(clip, fit.net))
+    )
+    fit_phones = AudioNet(42, 16, 2, replace(QUICK, features="phones"))
+    with pytest.raises(DatasetError, match="listens for phones: give it the sound itself"):
+        hear(fit_phones, clip.audio_features, times)
+
+
 def test_deepspeech_windows_are_taken_as_they_are():
     clip = speaking_clip()
     windows = np.random.default_rng(0).normal(size=(390, 16, 29)).astype(np.float32)
     windows[:, 8, 3] = clip.aus[:390, 1]
     clip = replace(clip, audio_features=windows, audio_kind="deepspeech")
-    fit = fit_audio(clip, replace(QUICK, n_epochs=2))
-    assert dataset_windows(clip, QUICK).shape == (400, 29, 16) and fit.oof_codes.shape == (400, 2)
+    fit = fit_audio(clip, QUICK)
+    assert dataset_windows(clip, fit.net).shape == (400, 29, 16) and fit.oof_codes.shape == (400, 2)
+    np.testing.assert_allclose(hear(fit.net, windows, None)[325:390], fit.oof_codes[325:390], atol=1e-5)
+
+
+def test_a_fit_survives_its_state(fitted, tmp_path):
+    """Through a safetensors file and JSON, as a checkpoint stores it."""
+    clip, fit = fitted
+    safetensors.torch.save_file(fit.net.state_dict(), tmp_path / "net.safetensors")
+    shape, config = json.loads(json.dumps([fit.net.shape, asdict(fit.net.config)]))
+    net = AudioNet(*shape, AudioConfig(**config))
+    net.load_state_dict(safetensors.torch.load_file(tmp_path / "net.safetensors"))
+    windows = dataset_windows(clip, fit.net)
+    np.testing.assert_array_equal(predict(net, windows), predict(fit.net, windows))
+
+
+def test_phones_are_heard_and_travel_with_the_encoder(tmp_path, monkeypatch):
+    pytest.importorskip("pocketsphinx")
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.uniform(size=80) < 0.5, 5)  # of 400 frames: hiss or silence
+    wave = (rng.normal(size=(400, 640)) * np.where(loud, 0.1, 1e-4)[:, None]).reshape(-1).astype(np.float32)
+    write_wav(tmp_path / "aud.wav", wave)
+    clip = replace(
+        speaking_clip(),
+        audio_features=None,
+        audio_path=tmp_path / "aud.wav",
+        aus=np.stack([loud] * 3, 1) * 1.0,
+    )
+    fit = fit_audio(clip, replace(QUICK, features="phones"))
+    assert held_out_score(clip, fit)["AU25"]["r"] > 0.8
+    monkeypatch.setattr(phones, "load_phone_model", None)  # not needed again
+    codes = predict_wave(fit.net, load_wave(clip.audio_path), clip.frame_times)
+    np.testing.assert_allclose(codes[330:390], fit.oof_codes[330:390], atol=1e-5)
+    quiet = predict_wave(fit.net, 0.1 * load_wave(clip.audio_path), clip.frame_times, own_level=True)
+    assert np.corrcoef(quiet[:, 0], codes[:, 0])[0, 1] > 0.9
+
+
+def test_auto_takes_the_features_that_predict_best(tmp_path):
+    pytest.importorskip("pocketsphinx")
+    write_wav(tmp_path / "aud.wav", np.random.default_rng(0).normal(size=256_000).astype(np.float32) * 0.1)
+    clip = replace(speaking_clip(), audio_path=tmp_path / "aud.wav")  # units follow the mel, not the wave
+    assert fit_audio(clip, replace(QUICK, features="auto")).report["features"] == "mel"
 
 
 def test_without_measurements_the_codes_are_left_to_be_learnt():
@@ -157,5 +219,5 @@ def test_score_of_a_constant_is_zero():
 
 def test_progress_rises_to_one():
     seen = []
-    fit_audio(speaking_clip(), replace(QUICK, n_epochs=1), progress=lambda done, text: seen.append(done))
+    fit_audio(speaking_clip(), QUICK, progress=lambda done, text: seen.append(done))
     assert seen == sorted(seen) and seen[-1] == 1.0
