@@ -1,6 +1,6 @@
 #include "nerfad/grid_encode.h"
 
-#include "grid_encode_blocks.h"
+#include "grid_encode_scratch.h"
 #include "nerfad/isa.h"
 
 namespace nerfad {
@@ -63,13 +63,9 @@ void bwd_portable(const GridEncodeBwd<T>& p, const ParallelFor& parallel_for) {
 
 }  // namespace
 
-int64_t grid_encode_fwd_scratch(const GridShape& shape, int64_t n, int n_threads) {
-  return grid_blocks(shape, n, n_threads).slot_size * n_threads;
-}
+int64_t grid_encode_fwd_scratch(const GridShape& shape, int64_t n) { return grid_scratch(shape, n).fwd_size; }
 
-int64_t grid_encode_bwd_scratch(const GridShape& shape, int64_t n) {
-  return grid_backward_layout(shape, n).size;
-}
+int64_t grid_encode_bwd_scratch(const GridShape& shape, int64_t n) { return grid_scratch(shape, n).bwd_size; }
 
 template <>
 void grid_encode_fwd_cpu(const GridEncodeFwd<double>& p, const ParallelFor& parallel_for) {

@@ -290,8 +290,8 @@ NERFAD_INLINE Floats<F> interpolate_cell(const Floats<(F << D)>& cell, const Cel
 
 // Encodes n positions (a multiple of kLanes of each axis must be readable) in one level: features [n, F].
 template <class S, int D, int F>
-void encode_level(const GridLevel& level, bool smoothstep, const void* table, const float* const* positions,
-                  int64_t n, float* features) {
+__attribute__((noinline)) void encode_level(const GridLevel& level, bool smoothstep, const void* table,
+                                            const float* const* positions, int64_t n, float* features) {
   CellGroup<D> group;
   for (int64_t i = 0; i < n; i += kLanes) {
     find_cells<D, false>(level, smoothstep, positions, i, group);

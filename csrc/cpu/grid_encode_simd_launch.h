@@ -1,30 +1,54 @@
 // The vector launchers of the grid encoding, compiled once per instruction set by the units that include
 // this.
 //
-// Levels are the outer loop over a block of samples, so that a level's table stays in the L2 cache. The
-// gradient of the table is scattered by level ownership: one task per level (per part of a level if there are
-// more threads than levels) reads all samples in order and alone writes its entries: no atomics, and the same
-// bits on any number of threads.
+// A chunk of samples is rearranged axis by axis, every level then handles all of it, so that the level's
+// table is read into the L2 cache of one core once, and the results are rearranged again. The gradient of the
+// table is scattered by level ownership: one task per level (per part of a level if there are more threads
+// than levels) reads all samples in order and alone writes its entries: no atomics, and the same bits on any
+// number of threads.
 #pragma once
 #include <atomic>
 #include <cstring>
 
-#include "grid_encode_blocks.h"
+#include "grid_encode_scratch.h"
 #include "grid_encode_simd.h"
 
 namespace nerfad {
 namespace {
 
-// Runs work(block's first sample, its size, slot) over all blocks; at most one thread at a time is in a slot.
-template <class Work>
-void for_each_block(int64_t n, int64_t block, const ParallelFor& parallel_for, const Work& work) {
+constexpr int64_t kBlock = 1024;  // samples rearranged at a time
+
+// Hands out tasks 0..n_tasks-1 in order to the threads as they become free.
+template <class Task>
+void for_each_task(int64_t n_tasks, const ParallelFor& parallel_for, const Task& task) {
   std::atomic<int64_t> next{0};
   parallel_for(parallel_for.n_threads(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t slot = begin; slot < end; ++slot) {
-      for (int64_t first; (first = block * next.fetch_add(1)) < n;) {
-        work(first, first + block < n ? block : n - first, slot);
-      }
+      for (int64_t k; (k = next.fetch_add(1)) < n_tasks;) task(k);
     }
+  });
+}
+
+// Calls work(first, size) for ranges of `size` that cover n samples.
+template <class Work>
+void for_each_range(int64_t n, int64_t size, const ParallelFor& parallel_for, const Work& work) {
+  for_each_task((n + size - 1) / size, parallel_for,
+                [&](int64_t k) { work(k * size, (k + 1) * size < n ? size : n - k * size); });
+}
+
+// Calls work(group, first, size): each group of levels over n samples, cut only if there are too few groups
+// to keep all threads busy.
+template <class Work>
+void for_each_group_range(int n_groups, int64_t n, const ParallelFor& parallel_for, const Work& work) {
+  constexpr int64_t kTasksPerThread = 4, kSmallest = 4096;
+  const int64_t wanted = kTasksPerThread * parallel_for.n_threads();
+  const int64_t cuts = parallel_for.n_threads() == 1 ? 1 : (wanted + n_groups - 1) / n_groups;
+  const int64_t fair = padded((n + cuts - 1) / cuts);
+  const int64_t size = fair < kSmallest ? kSmallest : fair;
+  const int64_t n_ranges = (n + size - 1) / size;
+  for_each_task(n_groups * n_ranges, parallel_for, [&](int64_t k) {
+    const int64_t first = k % n_ranges * size;
+    work(n_groups - 1 - static_cast<int>(k / n_ranges), first, first + size < n ? size : n - first);
   });
 }
 
@@ -39,24 +63,29 @@ void split_axes(const float* positions, int64_t n, float* const* axes) {
   }
 }
 
+// n samples of a chunk at p.positions and p.features.
 template <class S, int D, int F>
-void encode_block(const GridEncodeFwd<float>& p, int64_t first, int64_t n, const GridBlocks& layout,
-                  float* scratch) {
-  float* axes[D];
-  for (int a = 0; a < D; ++a) axes[a] = scratch + a * layout.block;
-  split_axes<D>(p.positions + first * D, n, axes);
-  float* features = scratch + D * layout.block;
+void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, const ParallelFor& parallel_for) {
   const int n_levels = p.shape.n_levels;
-  for (int l = 0; l < n_levels; ++l) {
-    encode_level<S, D, F>(p.shape.levels[l], p.shape.smoothstep, p.table, axes, n,
-                          features + l * layout.level_stride);
-  }
-  float* out = p.features + first * n_levels * F;
-  for (int64_t i = 0; i < n; ++i) {
-    const float* in = features + i * F;
-    for (int l = 0; l < n_levels; ++l, out += F, in += layout.level_stride)
-      std::memcpy(out, in, F * sizeof(float));
-  }
+  for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+    float* axes[D];
+    for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
+    split_axes<D>(p.positions + first * D, n, axes);
+  });
+  for_each_group_range(n_levels, p.n, parallel_for, [&](int level, int64_t first, int64_t n) {
+    const float* axes[D];
+    for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
+    float* features = p.scratch + layout.features + level * layout.level_stride + first * F;
+    encode_level<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table, axes, n, features);
+  });
+  for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+    float* out = p.features + first * n_levels * F;
+    for (int64_t i = first; i < first + n; ++i) {
+      const float* in = p.scratch + layout.features + i * F;
+      for (int l = 0; l < n_levels; ++l, out += F, in += layout.level_stride)
+        std::memcpy(out, in, F * sizeof(float));
+    }
+  });
 }
 
 // ---- Gradient of the positions.
@@ -78,9 +107,9 @@ NERFAD_INLINE float dot(const Floats<F>& a, const Floats<F>& b) {
 
 // Adds one level's share to grad_axes.
 template <class S, int D, int F>
-void position_grad_level(const GridLevel& level, bool smoothstep, const void* table,
-                         const float* const* positions, int64_t n, const float* grad,
-                         float* const* grad_axes) {
+__attribute__((noinline)) void position_grad_level(const GridLevel& level, bool smoothstep, const void* table,
+                                                   const float* const* positions, int64_t n,
+                                                   const float* grad, float* const* grad_axes) {
   CellGroup<D> group;
   alignas(64) float dots[D][kLanes] = {};
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -198,87 +227,113 @@ void scatter_level(const GridLevel& level, bool smoothstep, const float* const* 
   }
 }
 
-// ---- Launchers.
+// The level's gradients [n, F] are at grad; `part` of n_parts of its entries.
+template <int D, int F>
+void scatter_part(const GridEncodeBwd<float>& p, int l, int64_t part, int64_t n_parts,
+                  const float* const* axes, const float* grad) {
+  const GridLevel& level = p.fwd.shape.levels[l];
+  const bool smoothstep = p.fwd.shape.smoothstep;
+  const int64_t begin = level.size * part / n_parts, end = level.size * (part + 1) / n_parts;
+  const EntryRange range{static_cast<uint32_t>(level.offset + begin), static_cast<uint32_t>(end - begin)};
+  if (n_parts == 1) {
+    scatter_level<D, F, true>(level, smoothstep, axes, p.fwd.n, grad, range, p.grad_table);
+  } else {
+    scatter_level<D, F, false>(level, smoothstep, axes, p.fwd.n, grad, range, p.grad_table);
+  }
+}
 
-void encode_fwd(const GridEncodeFwd<float>& p, const ParallelFor& parallel_for) {
-  const GridBlocks layout = grid_blocks(p.shape, p.n, parallel_for.n_threads());
-  grid_dispatch_float32(p.table_type, p.shape, [&](auto s, auto d, auto f) {
-    for_each_block(p.n, layout.block, parallel_for, [&](int64_t first, int64_t n, int64_t slot) {
-      encode_block<decltype(s), decltype(d)::value, decltype(f)::value>(p, first, n, layout,
-                                                                        p.scratch + slot * layout.slot_size);
-    });
+// Rearranges n gradients of features level by level, padded with zeros.
+template <int F>
+void split_levels(const float* grad, int n_levels, int64_t n, float* levels, int64_t level_stride) {
+  for (int64_t i = 0; i < n; ++i) {
+    for (int l = 0; l < n_levels; ++l, grad += F)
+      std::memcpy(levels + l * level_stride + i * F, grad, F * sizeof(float));
+  }
+  const size_t rest = static_cast<size_t>(padded(n) - n) * F * sizeof(float);
+  for (int l = 0; l < n_levels; ++l) std::memset(levels + l * level_stride + n * F, 0, rest);
+}
+
+template <class S, int D, int F>
+void position_grad_chunk(const GridEncodeBwd<float>& p, const GridScratch& layout,
+                         const ParallelFor& parallel_for) {
+  const GridShape& shape = p.fwd.shape;
+  const int n_groups = shape.n_levels < kLevelGroups ? shape.n_levels : kLevelGroups;
+  float* partial = p.scratch + layout.partial;
+  for_each_group_range(n_groups, p.fwd.n, parallel_for, [&](int group, int64_t first, int64_t n) {
+    const float* axes[D];
+    float* sums[D];
+    for (int a = 0; a < D; ++a) {
+      axes[a] = p.scratch + a * layout.axis_stride + first;
+      sums[a] = partial + (group * D + a) * layout.axis_stride + first;
+      std::memset(sums[a], 0, static_cast<size_t>(padded(n)) * sizeof(float));
+    }
+    for (int l = group; l < shape.n_levels; l += n_groups) {
+      const float* grad = p.scratch + layout.features + l * layout.level_stride + first * F;
+      position_grad_level<S, D, F>(shape.levels[l], shape.smoothstep, p.fwd.table, axes, n, grad, sums);
+    }
+  });
+  for_each_range(p.fwd.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+    for (int64_t i = first; i < first + n; ++i) {
+      for (int a = 0; a < D; ++a) {
+        float sum = 0;
+        for (int group = 0; group < n_groups; ++group)
+          sum += partial[(group * D + a) * layout.axis_stride + i];
+        p.grad_positions[i * D + a] = sum;
+      }
+    }
   });
 }
 
-// Rearranges a block of gradients level by level and, if asked for, differentiates it by the positions.
 template <class S, int D, int F>
-void prepare_block(const GridEncodeBwd<float>& p, int64_t first, int64_t n,
-                   const GridBackwardLayout& layout) {
-  const GridShape& shape = p.fwd.shape;
-  float* axes[D];
-  for (int a = 0; a < D; ++a) axes[a] = p.scratch + layout.positions[a] + first;
-  split_axes<D>(p.fwd.positions + first * D, n, axes);
-  float* grads = p.scratch + layout.grads + first * F;
-  for (int64_t i = 0; i < padded(n); ++i) {
-    const float* in = p.grad_features + (first + i) * shape.n_levels * F;
-    for (int l = 0; l < shape.n_levels; ++l) {
-      float* out = grads + l * layout.level_stride + i * F;
-      if (i < n) {
-        std::memcpy(out, in + l * F, F * sizeof(float));
-      } else {
-        std::memset(out, 0, F * sizeof(float));
-      }
-    }
-  }
-  if (!p.grad_positions) return;
-  float* grad_axes[D];
-  for (int a = 0; a < D; ++a) {
-    grad_axes[a] = p.scratch + layout.grad_positions[a] + first;
-    std::memset(grad_axes[a], 0, static_cast<size_t>(padded(n)) * sizeof(float));
-  }
-  for (int l = 0; l < shape.n_levels; ++l) {
-    position_grad_level<S, D, F>(shape.levels[l], shape.smoothstep, p.fwd.table, axes, n,
-                                 grads + l * layout.level_stride, grad_axes);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int a = 0; a < D; ++a) p.grad_positions[(first + i) * D + a] = grad_axes[a][i];
-  }
+void backward_chunk(const GridEncodeBwd<float>& p, const GridScratch& layout,
+                    const ParallelFor& parallel_for) {
+  const int n_levels = p.fwd.shape.n_levels;
+  float* grads = p.scratch + layout.features;
+  const float* all_axes[D];
+  for (int a = 0; a < D; ++a) all_axes[a] = p.scratch + a * layout.axis_stride;
+  for_each_range(p.fwd.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+    float* axes[D];
+    for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
+    split_axes<D>(p.fwd.positions + first * D, n, axes);
+    split_levels<F>(p.grad_features + first * n_levels * F, n_levels, n, grads + first * F,
+                    layout.level_stride);
+  });
+  if (p.grad_positions) position_grad_chunk<S, D, F>(p, layout, parallel_for);
+  if (!p.grad_table) return;
+  const int64_t n_parts = (parallel_for.n_threads() + n_levels - 1) / n_levels;
+  for_each_task(n_levels * n_parts, parallel_for, [&](int64_t k) {
+    const int l = n_levels - 1 - static_cast<int>(k / n_parts);  // the costly fine levels first
+    scatter_part<D, F>(p, l, k % n_parts, n_parts, all_axes, grads + l * layout.level_stride);
+  });
 }
 
-template <int D, int F>
-void scatter(const GridEncodeBwd<float>& p, const GridBackwardLayout& layout,
-             const ParallelFor& parallel_for) {
-  const GridShape& shape = p.fwd.shape;
-  const float* axes[D];
-  for (int a = 0; a < D; ++a) axes[a] = p.scratch + layout.positions[a];
-  const int n_parts = (parallel_for.n_threads() + shape.n_levels - 1) / shape.n_levels;
-  for_each_block(shape.n_levels * n_parts, 1, parallel_for, [&](int64_t task, int64_t, int64_t) {
-    const int l = shape.n_levels - 1 - static_cast<int>(task / n_parts);  // the costly fine levels first
-    const GridLevel& level = shape.levels[l];
-    const float* grad = p.scratch + layout.grads + l * layout.level_stride;
-    const int64_t part = task % n_parts, size = level.size;
-    const EntryRange range{static_cast<uint32_t>(level.offset + size * part / n_parts),
-                           static_cast<uint32_t>(size * (part + 1) / n_parts - size * part / n_parts)};
-    if (n_parts == 1) {
-      scatter_level<D, F, true>(level, shape.smoothstep, axes, p.fwd.n, grad, range, p.grad_table);
-    } else {
-      scatter_level<D, F, false>(level, shape.smoothstep, axes, p.fwd.n, grad, range, p.grad_table);
+// ---- Launchers.
+
+void encode_fwd(const GridEncodeFwd<float>& p, const ParallelFor& parallel_for) {
+  const GridScratch layout = grid_scratch(p.shape, p.n);
+  grid_dispatch_float32(p.table_type, p.shape, [&](auto s, auto d, auto f) {
+    for (int64_t first = 0; first < p.n; first += layout.chunk) {
+      GridEncodeFwd<float> chunk = p;
+      chunk.positions += first * p.shape.n_dims;
+      chunk.features += first * p.shape.n_outputs();
+      chunk.n = p.n - first < layout.chunk ? p.n - first : layout.chunk;
+      encode_chunk<decltype(s), decltype(d)::value, decltype(f)::value>(chunk, layout, parallel_for);
     }
   });
 }
 
 void encode_bwd(const GridEncodeBwd<float>& p, const ParallelFor& parallel_for) {
   const GridShape& shape = p.fwd.shape;
-  const GridBackwardLayout layout = grid_backward_layout(shape, p.fwd.n);
-  const int64_t block = grid_blocks(shape, p.fwd.n, parallel_for.n_threads()).block;
+  const GridScratch layout = grid_scratch(shape, p.fwd.n);
   grid_dispatch_float32(p.fwd.table_type, shape, [&](auto s, auto d, auto f) {
-    for_each_block(p.fwd.n, block, parallel_for, [&](int64_t first, int64_t n, int64_t) {
-      prepare_block<decltype(s), decltype(d)::value, decltype(f)::value>(p, first, n, layout);
-    });
-  });
-  if (!p.grad_table) return;
-  grid_dispatch_shape<float>(shape, [&](auto, auto d, auto f) {
-    scatter<decltype(d)::value, decltype(f)::value>(p, layout, parallel_for);
+    for (int64_t first = 0; first < p.fwd.n; first += layout.chunk) {
+      GridEncodeBwd<float> chunk = p;
+      chunk.fwd.positions += first * shape.n_dims;
+      chunk.grad_features += first * shape.n_outputs();
+      if (p.grad_positions) chunk.grad_positions += first * shape.n_dims;
+      chunk.fwd.n = p.fwd.n - first < layout.chunk ? p.fwd.n - first : layout.chunk;
+      backward_chunk<decltype(s), decltype(d)::value, decltype(f)::value>(chunk, layout, parallel_for);
+    }
   });
 }
 

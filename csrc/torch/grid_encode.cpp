@@ -90,7 +90,7 @@ Tensor grid_encode_fwd(const Tensor& positions, const Tensor& table, std::vector
   const GridShape shape = check_inputs(positions, table, resolutions, log2_table_size, kind, smoothstep);
   const int64_t n = positions.size(0);
   Tensor features = torch::stable::new_empty(positions, {n, shape.n_outputs()});
-  const Tensor scratch = make_scratch(positions, grid_encode_fwd_scratch(shape, n, torch_pool().n_threads()));
+  const Tensor scratch = make_scratch(positions, grid_encode_fwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeFwd<T> p = inputs<T>(positions, table, shape);

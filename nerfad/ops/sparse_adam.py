@@ -1,7 +1,10 @@
 """Adam for tables of which a step touches only a part."""
 
+import torch
 from torch import Tensor
 
+from nerfad import _native
+from nerfad.ops import _backend
 from nerfad.ops.reference import sparse_adam as reference
 
 
@@ -47,4 +50,16 @@ def sparse_adam_(
         >>> p.tolist()
         [0.5, 1.0]
     """
-    reference.sparse_adam_(table, grad, m, v, step, lr, betas, eps, weight_decay, zero_grad)
+    if not _backend.is_native():
+        reference.sparse_adam_(table, grad, m, v, step, lr, betas, eps, weight_decay, zero_grad)
+        return
+    with torch.no_grad():  # a leaf that requires a gradient may not be changed in place otherwise
+        _native.ops().sparse_adam_(table, grad, m, v, step, lr, *betas, eps, weight_decay, zero_grad)
+
+
+def _fake(table, grad, m, v, step, lr, beta1, beta2, eps, weight_decay, zero_grad):
+    return None
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::sparse_adam_", _fake)

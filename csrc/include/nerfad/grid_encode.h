@@ -187,7 +187,7 @@ NERFAD_HD void grid_encode_bwd_position_point(const GridEncodeBwd<T>& p, int64_t
 
 // ---- CPU launchers. The gradient of the table is summed in the order of the samples, whatever the threads.
 
-int64_t grid_encode_fwd_scratch(const GridShape& shape, int64_t n, int n_threads);
+int64_t grid_encode_fwd_scratch(const GridShape& shape, int64_t n);
 int64_t grid_encode_bwd_scratch(const GridShape& shape, int64_t n);
 template <class T>
 void grid_encode_fwd_cpu(const GridEncodeFwd<T>& p, const ParallelFor& parallel_for);

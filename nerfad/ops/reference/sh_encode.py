@@ -7,7 +7,7 @@ from torch import Tensor
 def sh_encode(dirs: Tensor, degree: int = 4) -> Tensor:
     """See `nerfad.ops.sh_encode`."""
     x, y, z = dirs.unbind(-1)
-    values = [torch.full_like(x, 0.28209479177387814)]
+    values = [0 * x + 0.28209479177387814]  # constant, yet a function of dirs to autograd
     if degree > 1:
         values += [-0.48860251190291987 * y, 0.48860251190291987 * z, -0.48860251190291987 * x]
     xx, yy, zz = x * x, y * y, z * z
