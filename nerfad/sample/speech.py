@@ -47,6 +47,7 @@ class Phone:
     hiss: float = 0.0  # level of frication
     hiss_hz: float = 5000.0
     hiss_width: float = 1500.0
+    breath: float = 0.0  # level of noise through the open mouth
     gain_db: float = 0.0
 
     def targets(self) -> tuple[float, ...]:
@@ -66,11 +67,11 @@ class Phone:
 # Open vowels are not louder than close ones here, and closed consonants not softer: gain_db sees to it that
 # loudness says little about the mouth.
 VOWELS = (
-    Phone("AA", 0.150, 0.90, 0.85, 0.10, 0.00, 0.10, tongue=0.30, gain_db=-7),
-    Phone("AE", 0.140, 0.66, 0.60, 0.55, 0.00, 0.30, tongue=0.70, gain_db=-6),
+    Phone("AA", 0.150, 0.90, 0.85, 0.10, 0.00, 0.10, tongue=0.30, gain_db=-8),
+    Phone("AE", 0.140, 0.66, 0.60, 0.55, 0.00, 0.30, tongue=0.70, gain_db=-7),
     Phone("EH", 0.130, 0.46, 0.40, 0.35, 0.00, 0.15, 0.15, tongue=0.75, gain_db=-3),
     Phone("IY", 0.130, 0.24, 0.15, 0.80, 0.00, 0.20, 0.55, tongue=1.00, gain_db=2),
-    Phone("AO", 0.150, 0.58, 0.60, 0.00, 0.60, 0.00, tongue=0.10, gain_db=-5),
+    Phone("AO", 0.150, 0.58, 0.60, 0.00, 0.60, 0.00, tongue=0.10, gain_db=-7),
     Phone("UW", 0.140, 0.17, 0.20, 0.00, 1.00, 0.10, tongue=0.15, gain_db=3),
 )
 CONSONANTS = (
@@ -110,7 +111,7 @@ CONSONANTS = (
         gain_db=1,
     ),
     Phone("N", 0.095, 0.26, 0.22, 0.25, 0.00, 0.05, 0.10, 0.0, 0.90, 1.0, nasal=0.6, gain_db=3),
-    Phone("L", 0.090, 0.34, 0.30, 0.20, 0.05, 0.05, tongue=0.60, gain_db=0),
+    Phone("HH", 0.100, 0.62, 0.55, 0.10, tongue=0.50, voice=0.0, breath=0.8, gain_db=-9),
     Phone("W", 0.100, 0.09, 0.20, 0.00, 0.95, 0.00, tongue=0.05, gain_db=3),
     Phone("T", 0.085, 0.20, 0.12, 0.25, 0.00, 0.10, 0.10, 0.0, 0.90, 0.0, 0.0, 0.8, 4600, 2200, 0),
 )
@@ -195,7 +196,7 @@ def draw_utterance(rng: np.random.Generator, seconds: float, pitch_hz: float) ->
     for k, name in enumerate(ARTICULATORS):
         wanted = targets[:, k] * (emphasis if name in ("gap", "jaw") else 1.0)
         tracks[name] = np.clip(_smooth(wanted[owner], _INERTIA.get(name, _INERTIA_OTHERS)), 0.0, 1.0)
-    level = rng.uniform(-4, 4, len(sequence))[owner] + 6.0 * _wander(rng, n, 0.5)
+    level = rng.uniform(-6, 6, len(sequence))[owner] + 2.5 * _wander(rng, n, 0.5)
     return Utterance(
         seconds,
         [

@@ -50,11 +50,13 @@ def synthesize(speech: Utterance, rng: np.random.Generator) -> np.ndarray:
     at = np.minimum((np.arange(n) * RATE) // _CONTROL, len(speech.loudness_db) - 1)
     tracks = {name: track[at] for name, track in speech.tracks.items()}
     gain = 10 ** ((speech.loudness_db[at] + _per_phone(speech, "gain_db", n)) / 20)
-    voice, nasal, hiss = (_per_phone(speech, k, n) for k in ("voice", "nasal", "hiss"))
+    voice, nasal, hiss, breath = (_per_phone(speech, k, n) for k in ("voice", "nasal", "hiss", "breath"))
     centres, widths = _formants(tracks)
     wave = _voiced(centres, widths, voice * gain, nasal, speech.pitch_hz[at], n_samples)
     band = (_per_phone(speech, "hiss_hz", n), _per_phone(speech, "hiss_width", n))
-    wave += _noise(centres, widths, hiss * gain, band, np.maximum(voice, hiss) * gain, n_samples, rng)
+    wave += _noise(
+        centres, widths, hiss * gain, band, (breath + 0.10 * np.maximum(voice, hiss)) * gain, n_samples, rng
+    )
     wave += 1e-4 * rng.standard_normal(n_samples)
     return (0.7 * wave / np.abs(wave).max()).astype(np.float32)
 
@@ -75,13 +77,14 @@ def _voiced(
     harmonics = pitch[:, None] * np.arange(1, n_harmonics + 1)
     oral = _resonance(harmonics, centres, widths)
     murmur = _resonance(harmonics, np.full((len(pitch), 1), 250.0), np.full((len(pitch), 1), 90.0))
-    tilt = np.arange(1, n_harmonics + 1) ** -0.9
+    tilt = np.arange(1, n_harmonics + 1) ** -0.6
     amplitude = tilt * (oral * (1 - 0.85 * nasal)[:, None] + 0.8 * murmur * nasal[:, None])
     # equal power whatever the formants: loudness is the gain's alone
     amplitude *= level[:, None] / (np.sqrt((amplitude**2).sum(1, keepdims=True)) + 1e-9)
     wave = np.zeros(n_samples)
     for h in range(n_harmonics):
-        wave += np.interp(t, control, amplitude[:, h]) * np.sin((h + 1) * phase)
+        start = np.pi * h * h / n_harmonics  # Schroeder's phases keep the peaks low
+        wave += np.interp(t, control, amplitude[:, h]) * np.sin((h + 1) * phase + start)
     return wave
 
 
@@ -94,14 +97,14 @@ def _noise(
     n_samples: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Frication in its own band plus a little breath through the formants, by overlap-add."""
+    """Frication in its own band plus breath through the formants, by overlap-add."""
     frequency = np.fft.rfftfreq(_FRAME, 1 / SAMPLE_RATE)
     n = len(level)
     shape = np.exp(-0.5 * ((frequency - band[0][:, None]) / band[1][:, None]) ** 2)
     shape /= np.sqrt((shape**2).sum(1, keepdims=True))
     tract = _resonance(frequency, centres, widths)
     tract /= np.sqrt((tract**2).sum(1, keepdims=True)) + 1e-9
-    gains = level[:, None] * shape + 0.10 * breath[:, None] * tract
+    gains = level[:, None] * shape + breath[:, None] * tract
     white = rng.standard_normal(n * _HOP + _FRAME)
     window = np.hanning(_FRAME + 1)[:-1]
     out = np.zeros(n * _HOP + _FRAME)

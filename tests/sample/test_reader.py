@@ -12,6 +12,7 @@ from nerfad.sample.generate import write_script
 from nerfad.sample.identity import draw_identity
 from nerfad.sample.model import SampleModel
 from nerfad.sample.reader import SampleReader, open_sample_reader
+from tests.sample.conftest import CLIP_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_units_and_landmarks_of_held_out_frames(clip: Dataset, reader: SampleRea
 
 def test_it_reads_the_mouth_and_not_the_moment(clip: Dataset, reader: SampleReader) -> None:
     # The same held-out frames drawn with a shut mouth: nothing but the mouth tells.
-    model, script = SampleModel(draw_identity(0), 64), write_script(8.0, 0)
+    model, script = SampleModel(draw_identity(0), 64), write_script(CLIP_SECONDS, 0)
     for frame in clip.split(0.2, 0.2)[1][::8]:
         picture = model.render({"AU24": 0.3}, script.poses[frame]).image
         assert reader.read((255 * picture + 0.5).astype(np.uint8)).lip_gap <= 0.02
