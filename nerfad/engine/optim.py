@@ -1,4 +1,4 @@
-"""Adam for tables and networks, and the learning rate's course over a run."""
+"""AdamW for tables and networks, and the learning rate's course over a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nerfad.config import OptimConfig
-from nerfad.ops import sparse_adam_
 
 WARM_UP_STEPS = 100
 
@@ -26,44 +25,39 @@ def lr_scale(step: int, share: float, config: OptimConfig) -> float:
 
 
 class Optimiser:
-    """Adam whose state is a flat dict of tensors, so that it goes into a checkpoint as it is.
+    """AdamW whose state is a flat dict of tensors, so that it goes into a checkpoint as it is.
 
-    Grid tables get `lr_table`, everything else `lr_networks`. Elements without a gradient are left alone.
+    Grid tables get `lr_table` and no decay, everything else `lr_networks`.
     """
 
     def __init__(self, parameters: dict[str, Tensor], config: OptimConfig) -> None:
         self.parameters = {key: value for key, value in parameters.items() if value.numel() > 0}
-        self.config = config
-        self.n_steps = 0
-        self.moments = {
-            f"{moment}.{key}": torch.zeros_like(value)
-            for key, value in self.parameters.items()
-            for moment in ("m", "v")
-        }
+        tables = [value for key, value in self.parameters.items() if key.endswith("table")]
+        others = [value for key, value in self.parameters.items() if not key.endswith("table")]
+        groups = [
+            {"params": tables, "lr": config.lr_table, "weight_decay": 0.0},
+            {"params": others, "lr": config.lr_networks, "weight_decay": config.weight_decay},
+        ]
+        self._adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self._base_lrs = [group["lr"] for group in groups]
 
     def step(self, scale: float) -> None:
         """One step on the gradients that are there, which are then dropped."""
-        self.n_steps += 1
-        for key, parameter in self.parameters.items():
-            if parameter.grad is None:
-                continue
-            is_table = key.endswith("table")
-            lr = self.config.lr_table if is_table else self.config.lr_networks
-            sparse_adam_(
-                parameter.data,
-                parameter.grad,
-                self.moments[f"m.{key}"],
-                self.moments[f"v.{key}"],
-                self.n_steps,
-                lr * scale,
-                weight_decay=0.0 if is_table else self.config.weight_decay,
-            )
-            parameter.grad = None
+        for group, lr in zip(self._adam.param_groups, self._base_lrs, strict=True):
+            group["lr"] = lr * scale
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        return {**self.moments, "n_steps": torch.tensor(self.n_steps)}
+        """Moments and step counts, by parameter name."""
+        return {
+            f"{name}.{key}": value
+            for key, parameter in self.parameters.items()
+            for name, value in self._adam.state[parameter].items()
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self.n_steps = int(state["n_steps"])
-        for key, value in self.moments.items():
-            value.copy_(state[key])
+        """The inverse of `state`."""
+        for name_and_key, value in state.items():
+            name, key = name_and_key.split(".", 1)
+            self._adam.state[self.parameters[key]][name] = value.clone()
