@@ -8,17 +8,25 @@
 namespace nerfad {
 namespace {
 
+// What the first layer adds to its product, and how many of the weights' rows it uses.
+template <class T>
+struct FirstLayer {
+  const T* bias;              // [padded d_hidden], or rows of it
+  const int32_t* bias_index;  // [kMlpTile] row of each sample, or null
+  int n_in;
+};
+
 // Runs all layers; layer l writes hidden[l], and the last one writes `last` with stride `last_stride`.
 template <class S>
-void mlp_forward_tile(const PackedMlp<typename S::T>& mlp, const typename S::T* x, int x_stride,
-                      const int32_t* cond_index, typename S::T* const* hidden, typename S::T* last,
+void mlp_forward_tile(const PackedMlp<typename S::T>& mlp, const FirstLayer<typename S::T>& first,
+                      const typename S::T* x, int x_stride, typename S::T* const* hidden, typename S::T* last,
                       int last_stride) {
   using T = typename S::T;
   const MlpShape& s = mlp.shape;
   const int width = mlp_padded(s.d_hidden);
   for (int l = 0; l < s.n_layers(); ++l) {
-    const Layer<T> layer{mlp.weights(l), mlp.bias(l), l == 0 ? cond_index : nullptr,
-                         nullptr,        s.in(l),     mlp_padded(s.out(l))};
+    Layer<T> layer{mlp.weights(l), mlp.bias(l), nullptr, nullptr, s.in(l), mlp_padded(s.out(l))};
+    if (l == 0) layer.bias = first.bias, layer.bias_index = first.bias_index, layer.n_in = first.n_in;
     if (l < s.n_hidden) {
       layer_tile<S, Finish::kRelu>(layer, x, x_stride, hidden[l], width);
       x = hidden[l];
@@ -35,16 +43,6 @@ void copy_rows(const T* from, int from_stride, T* to, int to_stride, int n, int 
   for (int m = 0; m < n; ++m) {
     for (int k = 0; k < width; ++k) to[m * to_stride + k] = from[m * from_stride + k];
   }
-}
-
-template <class S>
-void sigmoid_in_place(typename S::T* values, int64_t n) {
-  typename S::T rest[S::kWidth] = {};
-  int64_t i = 0;
-  for (; i + S::kWidth <= n; i += S::kWidth) S::store(values + i, S::sigmoid(S::load(values + i)));
-  for (int64_t j = i; j < n; ++j) rest[j - i] = values[j];
-  S::store(rest, S::sigmoid(S::load(rest)));
-  for (int64_t j = i; j < n; ++j) values[j] = rest[j - i];
 }
 
 // The condition of each sample of a tile that may be cut short; null if all use the first.
@@ -73,8 +71,8 @@ void mlp_forward_task(const MlpForwardTask<typename S::T>& task) {
       x = buffers.x;
     }
     const int out_stride = mlp_padded(s.d_out);
-    mlp_forward_tile<S>(task.mlp, x, s.d_in, tile_conditions(p, first, n, cut), buffers.hidden, buffers.out,
-                        out_stride);
+    mlp_forward_tile<S>(task.mlp, {task.mlp.bias(0), tile_conditions(p, first, n, cut), s.d_in}, x, s.d_in,
+                        buffers.hidden, buffers.out, out_stride);
     T* out = p.out + first * s.d_out;
     copy_rows(buffers.out, out_stride, out, s.d_out, n, s.d_out);
     if (s.sigmoid) sigmoid_in_place<S>(out, static_cast<int64_t>(n) * s.d_out);
@@ -93,7 +91,8 @@ void mlp_backward_load(const MlpBackwardTask<typename S::T>& task,
   const int x_stride = mlp_padded(s.d_in), out_stride = mlp_padded(s.d_out);
   std::fill(buffers.x, buffers.x + kMlpTile * x_stride, T(0));
   copy_rows(p.x + first * s.d_in, s.d_in, buffers.x, x_stride, n, s.d_in);
-  mlp_forward_tile<S>(task.mlp, buffers.x, x_stride, conditions, buffers.hidden, buffers.out, out_stride);
+  mlp_forward_tile<S>(task.mlp, {task.mlp.bias(0), conditions, s.d_in}, buffers.x, x_stride, buffers.hidden,
+                      buffers.out, out_stride);
   T* delta = buffers.delta[0];
   std::fill(delta, delta + kMlpTile * out_stride, T(0));
   copy_rows(task.bwd->grad_out + first * s.d_out, s.d_out, delta, out_stride, n, s.d_out);

@@ -288,10 +288,12 @@ NERFAD_INLINE Floats<F> interpolate_cell(const Floats<(F << D)>& cell, const Cel
   }
 }
 
-// Encodes n positions (a multiple of kLanes of each axis must be readable) in one level: features [n, F].
+// Encodes n positions (a multiple of kLanes of each axis must be readable) in one level: sample i's features
+// at features[i * stride .. i * stride + F).
 template <class S, int D, int F>
 __attribute__((noinline)) void encode_level(const GridLevel& level, bool smoothstep, const void* table,
-                                            const float* const* positions, int64_t n, float* features) {
+                                            const float* const* positions, int64_t n, float* features,
+                                            int64_t stride) {
   CellGroup<D> group;
   for (int64_t i = 0; i < n; i += kLanes) {
     find_cells<D, false>(level, smoothstep, positions, i, group);
@@ -299,30 +301,22 @@ __attribute__((noinline)) void encode_level(const GridLevel& level, bool smooths
     Floats<(F << D)> cell;
     for (int lane = 0; lane < lanes; ++lane) {
       if (!(group.repeats >> lane & 1)) cell = load_cell<S, D, F>(table, group, lane);
-      store_floats(features + (i + lane) * F, interpolate_cell<D, F>(cell, group, lane));
+      store_floats(features + (i + lane) * stride, interpolate_cell<D, F>(cell, group, lane));
     }
   }
 }
 
-// For fused renderers: encodes a tile of n positions, n <= kGridTile and a multiple of 16, given axis by axis
-// (positions[a][i], shape.n_dims axes), in all levels, feature by feature:
-// features[(level * n_features + f) * stride + i]. The table's bytes are those of GridEncodeFwd.
-constexpr int kGridTile = 256;
+// For fused renderers: encodes n positions, given axis by axis (positions[a][i], shape.n_dims axes, readable
+// up to a multiple of kLanes), in all levels: features[i * stride + level * n_features + f]. The table's
+// bytes are those of GridEncodeFwd.
 [[maybe_unused]] void grid_encode_tile(const GridShape& shape, TableType table_type, const void* table,
                                        const float* const* positions, int n, float* features,
                                        int64_t stride) {
-  alignas(64) float rows[kGridTile * 8];
   grid_dispatch_float32(table_type, shape, [&](auto s, auto d, auto f) {
     using S = decltype(s);
     constexpr int D = decltype(d)::value, F = decltype(f)::value;
     for (int l = 0; l < shape.n_levels; ++l) {
-      float* out = features + int64_t(l) * F * stride;
-      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n, F == 1 ? out : rows);
-      for (int i = 0; F > 1 && i < n; i += kLanes) {
-        for (int k = 0; k < F; ++k) {
-          for (int lane = 0; lane < kLanes; ++lane) out[k * stride + i + lane] = rows[(i + lane) * F + k];
-        }
-      }
+      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n, features + l * F, stride);
     }
   });
 }

@@ -31,10 +31,11 @@ struct PortableSimd {
   static V multiply_add(V a, V b, V c) { return a * b + c; }
   static V relu(V v) { return keep_where_positive(v, v); }
   static V keep_where_positive(V v, V h) { return h > 0 ? v : V{}; }
-  static V sigmoid(V v) {
-    for (int i = 0; i < kWidth; ++i) v[i] = T(1) / (T(1) + std::exp(-v[i]));
+  static V exp(V v) {
+    for (int i = 0; i < kWidth; ++i) v[i] = std::exp(v[i]);
     return v;
   }
+  static V divide(V a, V b) { return a / b; }
 };
 
 #if defined(__AVX2__)
@@ -59,7 +60,7 @@ struct Avx2Simd {
     return _mm256_min_ps(broadcast(high), _mm256_max_ps(broadcast(low), v));
   }
   static V divide(V a, V b) { return _mm256_div_ps(a, b); }
-  static V sigmoid(V v);
+  static V exp(V v);
 };
 #endif
 
@@ -84,7 +85,7 @@ struct Avx512Simd {
     return _mm512_min_ps(broadcast(high), _mm512_max_ps(broadcast(low), v));
   }
   static V divide(V a, V b) { return _mm512_div_ps(a, b); }
-  static V sigmoid(V v);
+  static V exp(V v);
 };
 #endif
 
@@ -105,17 +106,36 @@ inline typename S::V simd_exp(typename S::V v) {
   return S::scale_by_power_of_two(poly, n);
 }
 
-template <class S>
-inline typename S::V simd_sigmoid(typename S::V v) {
-  const auto minus = S::multiply_add(v, S::broadcast(-1.0f), S::zero());
-  return S::divide(S::broadcast(1.0f), S::add(S::broadcast(1.0f), simd_exp<S>(minus)));
-}
-
-inline __m256 Avx2Simd::sigmoid(__m256 v) { return simd_sigmoid<Avx2Simd>(v); }
+inline __m256 Avx2Simd::exp(__m256 v) { return simd_exp<Avx2Simd>(v); }
 #endif
 #if defined(__AVX512F__)
-inline __m512 Avx512Simd::sigmoid(__m512 v) { return simd_sigmoid<Avx512Simd>(v); }
+inline __m512 Avx512Simd::exp(__m512 v) { return simd_exp<Avx512Simd>(v); }
 #endif
+
+// values[i] = f(values[i]); f is also called on zeros behind the end.
+template <class S, class F>
+inline void map_in_place(typename S::T* values, int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + S::kWidth <= n; i += S::kWidth) S::store(values + i, f(S::load(values + i)));
+  if (i == n) return;
+  typename S::T rest[S::kWidth] = {};
+  for (int64_t j = i; j < n; ++j) rest[j - i] = values[j];
+  S::store(rest, f(S::load(rest)));
+  for (int64_t j = i; j < n; ++j) values[j] = rest[j - i];
+}
+
+template <class S>
+inline void exp_in_place(typename S::T* values, int64_t n) {
+  map_in_place<S>(values, n, [](auto v) __attribute__((always_inline)) { return S::exp(v); });
+}
+
+template <class S>
+inline void sigmoid_in_place(typename S::T* values, int64_t n) {
+  map_in_place<S>(values, n, [](auto v) __attribute__((always_inline)) {
+    const auto one = S::broadcast(1), minus_v = S::multiply_add(v, S::broadcast(-1), S::zero());
+    return S::divide(one, S::add(one, S::exp(minus_v)));
+  });
+}
 
 }  // namespace
 }  // namespace nerfad

@@ -14,12 +14,6 @@ namespace {
 constexpr int kMaxBlocks = 1024, kMaxFoldedSums = 16384;
 constexpr int kBlocksPerMultiprocessor = 2;
 
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
-}
-
 int mma_shared_bytes(const MlpShape& s, bool backward) {
   const int n_buffers = backward ? s.n_hidden : 2;
   return static_cast<int>(sizeof(__half)) * mma_shared_halves(s, n_buffers, backward);
@@ -46,13 +40,8 @@ int zero_grads(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   return error || !p.grad_cond ? error : cudaMemsetAsync(p.grad_cond, 0, sizeof(float) * n_cond, stream);
 }
 
-template <class Kernel>
-cudaError_t allow_shared(Kernel* kernel, int bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-}
-
 int launch_mma_fwd(const ConditionedMlpFwd<float>& p, cudaStream_t stream) {
-  const MmaScratch m = layout(p, 0);
+  const MmaScratch m = mma_scratch(p, 0);
   const int bytes = mma_shared_bytes(p.shape, false);
   if (cudaError_t error = allow_shared(mlp_fwd_mma_kernel, bytes)) return error;
   if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(32), dim3(256), 0, stream, p, m)) return error;
@@ -63,7 +52,7 @@ int launch_mma_fwd(const ConditionedMlpFwd<float>& p, cudaStream_t stream) {
 int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   const MlpShape& s = p.fwd.shape;
   const int n_blocks = n_blocks_for(p.fwd, true), bytes = mma_shared_bytes(s, true);
-  const MmaScratch m = layout(p.fwd, n_blocks);
+  const MmaScratch m = mma_scratch(p.fwd, n_blocks);
   const int64_t n_folded = p.fwd.n_cond * mma_padded(s.d_hidden);
   if (cudaError_t error = allow_shared(mlp_bwd_mma_kernel, bytes)) return error;
   if (cudaError_t error = cudaMemsetAsync(m.largest_grad, 0, sizeof(float), stream)) return error;
@@ -95,13 +84,13 @@ using nerfad::ConditionedMlpFwd;
 
 // Floats of scratch.
 NERFAD_EXPORT int64_t nerfad_cuda_conditioned_mlp_fwd_scratch(const ConditionedMlpFwd<float>* p) {
-  return nerfad::fits_mma(p->shape, false) ? nerfad::layout(*p, 0).size
+  return nerfad::fits_mma(p->shape, false) ? nerfad::mma_scratch(*p, 0).size
                                            : nerfad::plain_layout(*p, false).size;
 }
 
 NERFAD_EXPORT int64_t nerfad_cuda_conditioned_mlp_bwd_scratch(const ConditionedMlpBwd<float>* p) {
   if (!nerfad::fits_mma(p->fwd.shape, true)) return nerfad::plain_layout(p->fwd, true).size;
-  return nerfad::layout(p->fwd, nerfad::n_blocks_for(p->fwd, true)).size;
+  return nerfad::mma_scratch(p->fwd, nerfad::n_blocks_for(p->fwd, true)).size;
 }
 
 NERFAD_EXPORT int nerfad_cuda_conditioned_mlp_fwd(const ConditionedMlpFwd<float>* p, void* stream) {

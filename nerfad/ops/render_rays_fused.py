@@ -1,9 +1,12 @@
 """Rays to pixels in one pass, for inference: march, encode, both networks and volume integration."""
 
+import torch
 from torch import Tensor
 
+from nerfad import _native
+from nerfad.ops import _backend
 from nerfad.ops.conditioned_mlp import MLPSpec
-from nerfad.ops.grid_spec import GridSpec
+from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import render_rays_fused as reference
 
 __all__ = ["render_rays_fused"]
@@ -34,9 +37,9 @@ def render_rays_fused(
     r"""Renders rays without ever writing a tensor per sample.
 
     The same as `march`, `sample_positions`, `grid_encode`, `conditioned_mlp` (density), `sh_encode`,
-    `conditioned_mlp` (colour) and `composite` one after another, up to rounding. Samples of many rays share the
-    tiles that the networks run on, a ray takes part until its transmittance falls below early_stop_eps, and the
-    colour network's share of the view direction is computed once per ray.
+    `conditioned_mlp` (colour) and `composite` one after another, up to rounding. Samples of many rays share
+    the tiles that the networks run on, a ray takes part until its transmittance falls below early_stop_eps,
+    and the colour network's share of the view direction is computed once per ray.
 
     .. math::
         h_i = mlp_\sigma(grid(x_i), c),\quad
@@ -52,8 +55,8 @@ def render_rays_fused(
         step_size: world units, > 0.
         table: [grid_spec.n_entries, n_features] float32, float16 or bfloat16.
         grid_spec: a grid of three dimensions.
-        sigma_params, sigma_spec: density network on the grid's features and the condition; its first output is
-            the logarithm of the density, the others are the geometry code.
+        sigma_params, sigma_spec: density network on the grid's features and the condition; its first output
+            is the logarithm of the density, the others are the geometry code.
         color_params, color_spec: colour network on the geometry code and 16 spherical harmonics of the unit
             direction; no condition, three outputs.
         cond: [1, sigma_spec.d_cond] the condition, or None if d_cond is 0.
@@ -85,8 +88,37 @@ def render_rays_fused(
         >>> round(opacities.item(), 4), round(colors[0, 0].item(), 4)
         (0.6321, 0.3161)
     """
-    return reference.render_rays_fused(
-        *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, table, grid_spec),
-        *(sigma_params, sigma_spec, color_params, color_spec, cond, background),
-        *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
-    )
+    if not _backend.is_native():
+        return reference.render_rays_fused(
+            *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, table, grid_spec),
+            *(sigma_params, sigma_spec, color_params, color_spec, cond, background),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
+        )
+    if grid_spec.n_dims != 3:
+        raise RuntimeError(f"render_rays_fused: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
+    with torch.no_grad():
+        return _native.ops().render_rays_fused(
+            *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size),
+            *(table, _grid_numbers(grid_spec), sigma_params, _mlp_numbers(sigma_spec)),
+            *(color_params, _mlp_numbers(color_spec), cond, background),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
+        )
+
+
+def _grid_numbers(spec: GridSpec) -> list[int]:
+    smoothstep = int(spec.interpolation == "smoothstep")
+    return [*spec.resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
+
+
+def _mlp_numbers(spec: MLPSpec) -> list[int]:
+    sigmoid = int(spec.output_activation == "sigmoid")
+    return [spec.d_in, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid]
+
+
+def _fake(rays_o, *args):
+    n_rays = rays_o.shape[0]
+    return rays_o.new_empty((n_rays, 3)), rays_o.new_empty((n_rays,)), rays_o.new_empty((n_rays,))
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::render_rays_fused", _fake)

@@ -1,0 +1,127 @@
+#include "nerfad/render_rays_fused.h"
+
+#include "nerfad/isa.h"
+#include "nerfad/march.h"
+#include "render_rays_tiles.h"
+
+namespace nerfad {
+
+namespace {
+
+struct PortableEncode {
+  static void run(const RenderRays& p, RenderBuffers& b, int n) {
+    float positions[3 * kRenderSlots];
+    for (int i = 0; i < n; ++i) {
+      for (int a = 0; a < 3; ++a) positions[3 * i + a] = b.axes[a][i];
+    }
+    const GridEncodeFwd<float> grid{positions, p.table, b.features, nullptr, n, p.table_type, p.grid};
+    grid_dispatch_float32(p.table_type, p.grid, [&](auto s, auto d, auto f) {
+      if constexpr (decltype(d)::value == 3) {
+        for (int l = 0; l < p.grid.n_levels; ++l) {
+          for (int i = 0; i < n; ++i) {
+            grid_encode_fwd_point<float, decltype(s), 3, decltype(f)::value>(grid, i, l);
+          }
+        }
+      }
+    });
+  }
+};
+
+void render_task_portable(const RenderTask& task) {
+  Renderer<PortableSimd<float>, PortableEncode>(task).run();
+}
+
+RenderKernel render_kernel() {
+#if defined(__x86_64__)
+  if (current_isa() >= Isa::kAvx512) return render_task_avx512;
+  if (current_isa() >= Isa::kAvx2) return render_task_avx2;
+#endif
+  return render_task_portable;
+}
+
+ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, const float* cond) {
+  ConditionedMlpFwd<float> p{};
+  p.params = params;
+  p.cond = cond;
+  p.n_cond = 1;
+  p.shape = shape;
+  return p;
+}
+
+int64_t n_bricks(const MarchGrid& grid) {
+  const int64_t side = grid.resolution / kBrick;
+  return side * side * side;
+}
+
+OccupiedBox whole_grid(const MarchGrid& grid) {
+  const float side = static_cast<float>(grid.resolution);
+  return {{0.0f, 0.0f, 0.0f}, {side, side, side}};
+}
+
+// The box around all bricks that hold anything; empty if there is none.
+OccupiedBox box_of_bricks(const MarchGrid& grid) {
+  const float side = static_cast<float>(grid.resolution);
+  OccupiedBox box{{side, side, side}, {0.0f, 0.0f, 0.0f}};
+  for (int64_t i = 0; i < n_bricks(grid); ++i) {
+    if (!grid.bricks[i]) continue;
+    for (int a = 0; a < 3; ++a) {
+      const float low = static_cast<float>(gather_bits(static_cast<uint32_t>(i) >> a) * kBrick);
+      if (low < box.low[a]) box.low[a] = low;
+      if (low + kBrick > box.high[a]) box.high[a] = low + kBrick;
+    }
+  }
+  return box;
+}
+
+// Scratch, in floats: both networks, the bricks, then for each thread its buffers.
+struct RenderScratch {
+  int64_t sigma, color, bricks, tasks, task_size, size;
+};
+
+RenderScratch scratch_layout(const RenderRays& p, int n_threads) {
+  RenderScratch r{};
+  r.color = aligned_count(PackedMlp<float>{p.sigma, nullptr}.forward_size(1));
+  r.bricks = r.color + aligned_count(PackedMlp<float>{p.color, nullptr}.forward_size(1));
+  r.tasks = r.bricks + aligned_count((n_bricks(p.rays.grid) + 3) / 4);
+  r.task_size = aligned_count((sizeof(RenderBuffers) + 3) / 4) + RenderBuffers::n_floats(p);
+  r.size = r.tasks + n_threads * r.task_size + kScratchAlign;
+  return r;
+}
+
+}  // namespace
+
+int64_t render_rays_fused_scratch(const RenderRays& p, int n_threads) {
+  return scratch_layout(p, n_threads).size * static_cast<int64_t>(sizeof(float));
+}
+
+void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for) {
+  const int64_t n_tasks = parallel_for.n_threads();
+  const RenderScratch layout = scratch_layout(p, parallel_for.n_threads());
+  float* memory = align_scratch(static_cast<float*>(p.scratch));
+  RenderTask all{};
+  all.p = &p;
+  all.rays = p.rays;
+  all.sigma = pack_mlp_forward(network(p.sigma, p.sigma_params, p.cond), memory);
+  all.color = pack_mlp_forward(network(p.color, p.color_params, nullptr), memory + layout.color);
+  all.block_step = n_tasks;
+  all.occupied = whole_grid(p.rays.grid);
+  if (p.rays.grid.resolution >= kBrick) {
+    auto* bricks = reinterpret_cast<uint8_t*>(memory + layout.bricks);
+    march_bricks_cpu({p.rays.grid.bitfield, bricks, n_bricks(p.rays.grid)}, parallel_for);
+    all.rays.grid.bricks = bricks;
+    all.occupied = box_of_bricks(all.rays.grid);
+  }
+  const RenderKernel kernel = render_kernel();
+  parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* mine = memory + layout.tasks + i * layout.task_size;
+      RenderTask task = all;
+      task.buffers = reinterpret_cast<RenderBuffers*>(mine);
+      task.buffers->use(p, mine + aligned_count((sizeof(RenderBuffers) + 3) / 4));
+      task.first_block = i;
+      kernel(task);
+    }
+  });
+}
+
+}  // namespace nerfad

@@ -1,0 +1,111 @@
+// Rays to pixels in one pass, for inference: march, grid encoding, density and colour networks, volume
+// integration. No memory per sample. The colour network's share of the view direction is a bias per ray.
+#pragma once
+#include "nerfad/conditioned_mlp.h"
+#include "nerfad/grid_encode.h"
+#include "nerfad/march_ray.h"
+#include "nerfad/parallel.h"
+#include "nerfad/sh_encode.h"
+
+namespace nerfad {
+
+constexpr int kViewCoefficients = 16;  // spherical harmonics of degree 4
+constexpr float kLogDensityLimit = 15.0f;
+
+struct RenderRays {
+  MarchRays rays;     // grid.bricks is not read; jitter is null
+  GridShape grid;     // n_dims is 3
+  const void* table;  // [n_entries, n_features] of table_type
+  MlpShape sigma;     // grid features and condition -> log density and geometry code
+  MlpShape color;     // geometry code and view coefficients -> rgb
+  const float* sigma_params;
+  const float* color_params;
+  const float* cond;        // [sigma.d_cond] or null
+  const float* background;  // [n_rays, 3] or null (black)
+  float* colors;            // out [n_rays, 3]
+  float* opacities;         // out [n_rays]
+  float* depths;            // out [n_rays] sum of w * t_mid
+  void* scratch;            // render_rays_fused_scratch() bytes
+  TableType table_type;
+  float early_stop_eps;
+  float density_bias;
+  int32_t max_samples_per_ray;
+
+  NERFAD_HD int n_code() const { return sigma.d_out - 1; }
+};
+
+// The part of the grid that holds occupied cells, in cells: most rays that miss a head miss this box.
+struct OccupiedBox {
+  float low[3], high[3];
+};
+
+// False if the ray has no sample in the box; else `first` is moved forward to a step at or before its first
+// one. A margin around the box keeps rounding from losing a sample: empty cells are passed over, never
+// occupied ones.
+NERFAD_HD bool render_skip_to_box(const OccupiedBox& box, const MarchRay& ray, int& first) {
+  constexpr float kMargin = 0.01f;
+  float enter = ray.t_min, leave = ray.t_max;
+  for (int a = 0; a < 3; ++a) {
+    const float low = box.low[a] - kMargin, high = box.high[a] + kMargin;
+    if (ray.slope[a] == 0.0f) {
+      if (ray.base[a] < low || ray.base[a] > high) return false;
+      continue;
+    }
+    const float at_low = (low - ray.base[a]) * ray.inverse[a],
+                at_high = (high - ray.base[a]) * ray.inverse[a];
+    const float nearer = at_low < at_high ? at_low : at_high, farther = at_low < at_high ? at_high : at_low;
+    if (nearer > enter) enter = nearer;
+    if (farther < leave) leave = farther;
+  }
+  if (!(enter <= leave)) return false;
+  const int step = march_step_near(ray, enter) - 1;
+  if (step > first) first = step;
+  return first < ray.end;
+}
+
+// What has been integrated along a ray so far.
+struct RenderSum {
+  float transmittance, opacity, depth, color[3];
+};
+
+NERFAD_HD RenderSum render_begin() { return {1.0f, 0.0f, 0.0f, {0.0f, 0.0f, 0.0f}}; }
+
+// Adds a sample that lets `keep` of the light through. The same steps as composite_fwd_ray.
+NERFAD_HD void render_add(RenderSum& sum, float keep, const MarchSample& sample, const float* rgb) {
+  const float weight = sum.transmittance * (1.0f - keep);
+  sum.transmittance *= keep;
+  sum.opacity += weight;
+  sum.depth += weight * (sample.t_start + sample.t_end) * 0.5f;
+  for (int c = 0; c < 3; ++c) sum.color[c] += weight * rgb[c];
+}
+
+NERFAD_HD void render_finish(const RenderRays& p, int64_t ray, const RenderSum& sum) {
+  for (int c = 0; c < 3; ++c) {
+    const float behind = p.background ? p.background[3 * ray + c] : 0.0f;
+    p.colors[3 * ray + c] = sum.color[c] + (1.0f - sum.opacity) * behind;
+  }
+  p.opacities[ray] = sum.opacity;
+  p.depths[ray] = sum.depth;
+}
+
+// The position of a sample in the box as the grid wants it, [0, 1]; the ray is in units of cells.
+NERFAD_HD float render_position(const MarchRay& ray, int resolution, const MarchSample& sample, int axis) {
+  const float t_mid = (sample.t_start + sample.t_end) * 0.5f;
+  const float x = (ray.base[axis] + t_mid * ray.slope[axis]) / static_cast<float>(resolution);
+  return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x);
+}
+
+// Spherical harmonics of the ray's direction, normalised; in the order of sh_encode.
+NERFAD_HD void render_view(const RenderRays& p, int64_t ray, float* view) {
+  const float* d = p.rays.rays_d + 3 * ray;
+  const float length = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+  const float inverse = 1.0f / (length > 1e-12f ? length : 1e-12f);
+  const float unit[3] = {d[0] * inverse, d[1] * inverse, d[2] * inverse};
+  const ShEncodeFwd<float> sh{unit, view, 1, 4};
+  sh_encode_fwd_point<float, 4>(sh, 0);
+}
+
+int64_t render_rays_fused_scratch(const RenderRays& p, int n_threads);
+void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for);
+
+}  // namespace nerfad

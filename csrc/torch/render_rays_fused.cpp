@@ -1,0 +1,174 @@
+#include "nerfad/render_rays_fused.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <cmath>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "check.h"
+#include "dispatch.h"
+
+namespace nerfad {
+
+namespace {
+
+constexpr const char* kOp = "render_rays_fused";
+
+struct Field {
+  const Tensor& table;
+  const std::vector<int64_t>& grid;  // resolutions of the levels, log2 of the table size, kind, smoothstep
+  const Tensor& sigma_params;
+  const std::vector<int64_t>& sigma;  // d_in, d_cond, d_hidden, n_hidden, d_out, sigmoid
+  const Tensor& color_params;
+  const std::vector<int64_t>& color;
+  const std::optional<Tensor>& cond;
+};
+
+MlpShape mlp_shape(const Check& check, const std::vector<int64_t>& v, const Tensor& params,
+                   const char* name) {
+  check.that(v.size() == 6 && v[0] >= 1 && v[1] >= 0 && v[2] >= 16 && v[2] <= 128 && v[3] >= 1 &&
+                 v[3] <= 16 && v[4] >= 1,
+             std::string(name) + " has an impossible shape");
+  const MlpShape s{static_cast<int>(v[0]), static_cast<int>(v[1]), static_cast<int>(v[2]),
+                   static_cast<int>(v[3]), static_cast<int>(v[4]), v[5] != 0};
+  check.shape(params, name, {s.n_params()}).same_dtype(params, name);
+  return s;
+}
+
+TableType table_type(const Check& check, const Tensor& table) {
+  if (table.scalar_type() == ScalarType::Float) return TableType::kFloat32;
+  if (table.scalar_type() == ScalarType::Half) return TableType::kFloat16;
+  check.that(
+      table.scalar_type() == ScalarType::BFloat16,
+      std::string("table must be float32, float16 or bfloat16, got ") + dtype_name(table.scalar_type()));
+  return TableType::kBFloat16;
+}
+
+void check_grid(const Check& check, const Field& field, RenderRays& p) {
+  const size_t n_levels = field.grid.size() - 3;
+  check.that(field.grid.size() >= 4 && n_levels <= kMaxGridLevels, "the grid must have 1 to 32 levels");
+  check.shape(field.table, "table", {kAny, kAny});
+  p.table_type = table_type(check, field.table);
+  p.grid = make_grid_shape(3, static_cast<int>(field.table.size(1)), field.grid.data(),
+                           static_cast<int>(n_levels), static_cast<int>(field.grid[n_levels]),
+                           static_cast<GridKind>(field.grid[n_levels + 1]), field.grid[n_levels + 2] != 0);
+  check.shape(field.table, "table", {p.grid.n_entries(), kAny});
+  const int f = p.grid.n_features;
+  check.that(f == 1 || f == 2 || f == 4 || f == 8,
+             "table must have 1, 2, 4 or 8 columns, got " + std::to_string(f));
+  p.table = field.table.data_ptr();
+}
+
+void check_field(const Check& check, const Field& field, RenderRays& p) {
+  check_grid(check, field, p);
+  p.sigma = mlp_shape(check, field.sigma, field.sigma_params, "sigma_params");
+  p.color = mlp_shape(check, field.color, field.color_params, "color_params");
+  const auto sizes = [](const char* what, int64_t expected, int64_t got) {
+    return std::string(what) + " must be " + std::to_string(expected) + ", got " + std::to_string(got);
+  };
+  check.that(p.sigma.d_in == p.grid.n_outputs(),
+             sizes("sigma_spec.d_in (the grid's outputs)", p.grid.n_outputs(), p.sigma.d_in));
+  check.that(p.sigma.d_out >= 2, sizes("sigma_spec.d_out (log density and code) at least", 2, p.sigma.d_out));
+  const int64_t color_in = p.n_code() + kViewCoefficients;
+  check.that(p.color.d_in == color_in, sizes("color_spec.d_in (code and view)", color_in, p.color.d_in));
+  check.that(p.color.d_out == 3, sizes("color_spec.d_out", 3, p.color.d_out));
+  check.that(p.color.d_cond == 0 && !p.sigma.sigmoid,
+             "the colour network takes no condition, and the density network no output activation");
+  check.that(field.cond.has_value() == (p.sigma.d_cond > 0),
+             field.cond ? "cond must be None for a network without conditions"
+                        : "cond must be given for a network with conditions");
+  if (field.cond) check.shape(*field.cond, "cond", {1, p.sigma.d_cond}).same_dtype(*field.cond, "cond");
+  p.sigma_params = field.sigma_params.const_data_ptr<float>();
+  p.color_params = field.color_params.const_data_ptr<float>();
+  p.cond = field.cond ? field.cond->const_data_ptr<float>() : nullptr;
+}
+
+struct Rays {
+  const Tensor &rays_o, &rays_d, &t_min, &t_max, &aabb, &density_bitfield;
+  int64_t resolution;
+  double step_size, cone_angle;
+};
+
+void check_rays(const Check& check, const Rays& r, RenderRays& p) {
+  check.shape(r.rays_o, "rays_o", {kAny, 3}).dtype(r.rays_o, "rays_o", ScalarType::Float);
+  const int64_t n_rays = r.rays_o.size(0);
+  check.shape(r.rays_d, "rays_d", {n_rays, 3}).same_dtype(r.rays_d, "rays_d");
+  check.shape(r.t_min, "t_min", {n_rays}).same_dtype(r.t_min, "t_min");
+  check.shape(r.t_max, "t_max", {n_rays}).same_dtype(r.t_max, "t_max");
+  check.shape(r.aabb, "aabb", {6}).same_dtype(r.aabb, "aabb");
+  check.that(r.resolution >= 4 && r.resolution <= 256 && (r.resolution & (r.resolution - 1)) == 0,
+             "resolution must be a power of two from 4 to 256, got " + std::to_string(r.resolution));
+  check.shape(r.density_bitfield, "density_bitfield", {r.resolution * r.resolution * r.resolution / 8})
+      .dtype(r.density_bitfield, "density_bitfield", ScalarType::Byte);
+  check.that(reinterpret_cast<uintptr_t>(r.density_bitfield.const_data_ptr<uint8_t>()) % 8 == 0,
+             "density_bitfield must start at a multiple of 8 bytes; call .clone() on it");
+  check.that(r.step_size > 0 && std::isfinite(r.step_size),
+             "step_size must be positive, got " + std::to_string(r.step_size));
+  check.that(r.cone_angle >= 0 && std::isfinite(r.cone_angle),
+             "cone_angle must not be negative, got " + std::to_string(r.cone_angle));
+  p.rays.grid.aabb = r.aabb.const_data_ptr<float>();
+  p.rays.grid.bitfield = reinterpret_cast<const uint64_t*>(r.density_bitfield.const_data_ptr<uint8_t>());
+  p.rays.grid.resolution = static_cast<int>(r.resolution);
+  p.rays.grid.step_size = static_cast<float>(r.step_size);
+  p.rays.grid.cone_angle = static_cast<float>(r.cone_angle);
+  p.rays.rays_o = r.rays_o.const_data_ptr<float>();
+  p.rays.rays_d = r.rays_d.const_data_ptr<float>();
+  p.rays.t_min = r.t_min.const_data_ptr<float>();
+  p.rays.t_max = r.t_max.const_data_ptr<float>();
+  p.rays.n_rays = n_rays;
+}
+
+std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
+    const Tensor& rays_o, const Tensor& rays_d, const Tensor& t_min, const Tensor& t_max, const Tensor& aabb,
+    const Tensor& density_bitfield, int64_t resolution, double step_size, const Tensor& table,
+    std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
+    const Tensor& color_params, std::vector<int64_t> color, std::optional<Tensor> cond,
+    std::optional<Tensor> background, double early_stop_eps, int64_t max_samples_per_ray, double density_bias,
+    double cone_angle) {
+  const Check check(kOp, rays_o);
+  RenderRays p{};
+  check_rays(check, {rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle},
+             p);
+  check_field(check, {table, grid, sigma_params, sigma, color_params, color, cond}, p);
+  const int64_t n_rays = p.rays.n_rays;
+  if (background) check.shape(*background, "background", {n_rays, 3}).same_dtype(*background, "background");
+  check.that(max_samples_per_ray >= 0 && max_samples_per_ray <= kMarchMaxSteps,
+             "max_samples_per_ray must be in [0, 2^24], got " + std::to_string(max_samples_per_ray));
+  Tensor colors = torch::stable::new_empty(rays_o, {n_rays, 3});
+  Tensor opacities = torch::stable::new_empty(rays_o, {n_rays});
+  Tensor depths = torch::stable::new_empty(rays_o, {n_rays});
+  p.background = background ? background->const_data_ptr<float>() : nullptr;
+  p.colors = colors.mutable_data_ptr<float>();
+  p.opacities = opacities.mutable_data_ptr<float>();
+  p.depths = depths.mutable_data_ptr<float>();
+  p.early_stop_eps = static_cast<float>(early_stop_eps);
+  p.density_bias = static_cast<float>(density_bias);
+  p.max_samples_per_ray = static_cast<int32_t>(max_samples_per_ray);
+  int64_t bytes = render_rays_fused_scratch(p, torch_pool().n_threads());
+  if (rays_o.is_cuda() || emulating()) {
+    void* scratch_size = cuda_symbol("render_rays_fused_scratch", rays_o);
+    bytes = reinterpret_cast<int64_t (*)(const RenderRays*)>(scratch_size)(&p);
+  }
+  Tensor scratch = torch::stable::new_empty(rays_o, {bytes}, ScalarType::Byte);
+  p.scratch = scratch.mutable_data_ptr<uint8_t>();
+  dispatch(kOp, "render_rays_fused", p, rays_o, &render_rays_fused_cpu);
+  return {colors, opacities, depths};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
+  m.def(
+      "render_rays_fused(Tensor rays_o, Tensor rays_d, Tensor t_min, Tensor t_max, Tensor aabb, Tensor "
+      "density_bitfield, int resolution, float step_size, Tensor table, int[] grid, Tensor sigma_params, "
+      "int[] "
+      "sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float early_stop_eps, int "
+      "max_samples_per_ray, float density_bias, float cone_angle) -> (Tensor, Tensor, Tensor)");
+}
+
+NERFAD_IMPL_CPU_AND_CUDA(m) { m.impl("render_rays_fused", TORCH_BOX(&render_rays_fused)); }
+
+}  // namespace nerfad
