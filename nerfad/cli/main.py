@@ -239,6 +239,28 @@ def evaluate(
 
 
 @app.command
+def demo(
+    out: Path = Path("out/demo"),
+    video: Path | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    models: Path | None = None,
+) -> None:
+    """Everything in one command: data, training, a talking video, scores, a report. A second call resumes.
+
+    Args:
+        out: the folder for all results; the report is OUT/report.html.
+        video: a clip of one person speaking; without it, the procedural sample head.
+        minutes: minutes of training; 2.5 for the sample, 8 for a clip.
+        seed: seed of every random choice.
+        models: folder with the landmark and segmentation models, if not in the cache.
+    """
+    from nerfad.cli.demo import run_demo
+
+    run_demo(out, video, minutes, seed, models)
+
+
+@app.command
 def env() -> None:
     """Print what this machine has, for bug reports."""
     from nerfad.env import report

@@ -1,0 +1,104 @@
+"""The command line: one sentence and exit code 2 for what a user gets wrong, never a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nerfad.cli import console, demo
+from nerfad.cli.main import main
+from nerfad.errors import NerfadError
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["nerfad", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["preprocess", "missing.mp4", "out"], "missing.mp4"),
+        (["sample", "out", "--seconds", "0.01"], "seconds"),
+        (["sample", "out", "--size", "3"], "size"),
+        (["train", "missing", "--out", "run"], "missing"),
+        (["train", "missing", "--out", "run", "--minutes", "0"], "--minutes"),
+        (["train", "missing", "--out", "run", "--minutes", "1", "--steps", "5"], "--steps"),
+        (["render", "missing", "--audio", "a.wav", "--out", "o.mp4"], "missing"),
+        (["evaluate", "missing", "--out", "scores"], "missing"),
+        (["demo", "--out", "out", "--video", "missing.mp4"], "missing.mp4"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_user_gets_wrong_is_one_sentence(monkeypatch, capsys, tmp_path, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nerfad: ")]
+    assert len(complaint) == 1 and named in complaint[0]
+
+
+def test_a_text_file_named_mp4_is_named(monkeypatch, capsys, tmp_path):
+    clip = tmp_path / "notes.mp4"
+    clip.write_text("not a video")
+    assert run(monkeypatch, "preprocess", str(clip), str(tmp_path / "out")) == 2
+    assert "notes.mp4" in capsys.readouterr().err
+
+
+def test_the_doctor_says_no_with_exit_code_2(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "doctor", str(tmp_path)) == 2
+
+
+def test_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nerfad.sample.generate.generate", interrupted)
+    assert run(monkeypatch, "sample", "out") == 130
+    assert "same command" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "/data/frame.jpg")
+
+    monkeypatch.setattr("nerfad.sample.generate.generate", full)
+    assert run(monkeypatch, "sample", "out") == 2
+    assert "/data/frame.jpg" in capsys.readouterr().err
+
+
+def test_errors_of_ours_are_not_hidden(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("nerfad.sample.generate.generate", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, "sample", "out")
+
+
+def test_help_answers_without_loading_torch():
+    code = (
+        "import sys; sys.argv = ['nerfad', '--help']\n"
+        "from nerfad.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0 and b"preprocess" in done.stdout
+
+
+def test_progress_off_a_terminal_prints_each_tenth_once(capsys):
+    printer = console._LinePrinter("train")
+    for k in range(101):
+        printer(k / 100, "step")
+    assert len(capsys.readouterr().err.splitlines()) == 11
+
+
+def test_the_demo_refuses_a_missing_video_before_any_work(tmp_path):
+    with pytest.raises(NerfadError, match=r"clip\.mp4 does not exist"):
+        demo.run_demo(tmp_path / "out", tmp_path / "clip.mp4", None, 0, None)
+    assert not (tmp_path / "out").exists()
