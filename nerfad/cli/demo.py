@@ -15,13 +15,13 @@ VIDEO_MINUTES = 8.0
 
 def run_demo(out: Path, video: Path | None, minutes: float | None, seed: int, models: Path | None) -> Path:
     """Runs every stage into `out` and returns the report's path."""
+    if video is not None and not video.is_file():
+        raise NerfadError(f"{video} does not exist; name a video file: make demo VIDEO=clip.mp4")
     from nerfad.engine.evaluate import evaluate
     from nerfad.engine.render import render_video
     from nerfad.engine.report import report
     from nerfad.engine.train import TrainConfig, train
 
-    if video is not None and not video.is_file():
-        raise NerfadError(f"{video} does not exist; name a video file: make demo VIDEO=clip.mp4")
     seconds: dict[str, float] = {}
     data, run, scores = out / "data", out / "run", out / "eval"
 
