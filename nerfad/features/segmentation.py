@@ -72,9 +72,9 @@ def portrait_labels(rgb: np.ndarray, person: np.ndarray, landmarks: np.ndarray) 
     """
     points = np.asarray(landmarks, np.float64)[:, :2]
     height, width = person.shape
-    foreground = _largest_part(person > 0.5)
     face = np.zeros((height, width), np.uint8)
     cv2.fillPoly(face, [np.rint(points[FACE_OVAL] - 0.5).astype(np.int32)], 1)
+    foreground = _main_parts(person > 0.5, face > 0)
     below = _below_jaw(points, height, width)
     labels = np.full((height, width), BACKGROUND, np.uint8)
     labels[foreground] = HEAD
@@ -86,6 +86,16 @@ def portrait_labels(rgb: np.ndarray, person: np.ndarray, landmarks: np.ndarray) 
 def _largest_part(mask: np.ndarray) -> np.ndarray:
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     return mask if count <= 2 else parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+
+
+def _main_parts(mask: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The part with most of the face and the largest part: a scarf in the wall's colour may divide them."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if count <= 2:
+        return mask
+    of_face = np.bincount(parts[face & mask], minlength=count)
+    largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    return (parts == largest) | ((parts == of_face.argmax()) & mask)
 
 
 def _below_jaw(points: np.ndarray, height: int, width: int) -> np.ndarray:

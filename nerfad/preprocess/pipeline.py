@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
 
-from nerfad.errors import OutputError
+from nerfad.errors import OutputError, VideoError
 from nerfad.models_store import find_model
 from nerfad.preprocess import audio, background, frames, landmarks, manifest, masks, poses, scan, torso
-from nerfad.preprocess.workspace import Job, Workspace, file_sha256
+from nerfad.preprocess.workspace import STATE, Job, Workspace, file_sha256, is_finished
 from nerfad.progress import Progress
 
 STAGES = (scan, frames, landmarks, masks, poses, background, torso, audio)
@@ -64,13 +65,17 @@ def preprocess(
         raise OutputError(f"--fps must lie between 1 and 120, got {fps}.")
     video, out = Path(video), Path(out)
     job = Job(video_sha256=file_sha256(video), size=size, fps=float(fps), landmarks=landmarks)
-    for name in ("face_landmarker", "selfie_segmentation"):
-        find_model(name, models)
-    is_new = not out.exists()
-    ws = Workspace(video, out, job, models=models, progress=progress, workers=workers)
+    if not is_finished(out, job):
+        scan.check(video)
+        for name in ("face_landmarker", "selfie_segmentation"):
+            find_model(name, models)
+        _run(Workspace(video, out, job, models=models, progress=progress, workers=workers))
+    shutil.rmtree(out / STATE, ignore_errors=True)
+    return out
+
+
+def _run(ws: Workspace) -> None:
     ws.plan(_SHARES)
-    if ws.is_finished:
-        return out
     cv_threads = cv2.getNumThreads()
     # The pool's threads are the parallelism; OpenCV's own would only compete with them.
     cv2.setNumThreads(1)
@@ -79,12 +84,10 @@ def preprocess(
             if not ws.has(stage.STAGE):
                 stage.run(ws)
         manifest.run(ws)
+    except VideoError:
+        if not ws.has(scan.STAGE):
+            # Refused at first sight: leave no folder behind.
+            ws.discard()
+        raise
     finally:
         cv2.setNumThreads(cv_threads)
-        if is_new and not ws.has(scan.STAGE):
-            # The video was refused: leave no folder behind.
-            ws.clear_state()
-            if not any(out.iterdir()):
-                out.rmdir()
-    ws.clear_state()
-    return out

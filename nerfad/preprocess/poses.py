@@ -11,6 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from nerfad.cameras import Camera
+from nerfad.errors import VideoError
 from nerfad.features.face_mesh import canonical_mesh, rigid_points
 from nerfad.features.regions import HEAD, labels_of
 from nerfad.io.images import load_image
@@ -23,9 +24,9 @@ STAGE = "poses"
 CM_PER_UNIT = 25.0
 # Not observable from a talking head's small turns; a usual portrait lens.
 _FOCAL_AT_512 = 1200.0
-_SHAPE_FRAMES = 400
-_HULL_FRAMES = 40
-_HULL_CELLS = 48
+_SHAPE_FRAMES = 250
+_HULL_FRAMES = 24
+_HULL_CELLS = 37
 # Head with hair: half extents in cm that are searched, and how far back and front it may reach.
 _SEARCH_CM = np.array([[-18.0, -18.0, -10.0], [18.0, 18.0, 9.5]])
 _MARGIN_CM = 1.0
@@ -99,5 +100,10 @@ def head_box(ws: Workspace, camera: Camera, c2w: np.ndarray, frame_ids: np.ndarr
         visible[in_picture] += 1
         inside[in_picture] += head[row, column]
     hull = grid[(visible > 0) & (inside >= 0.8 * np.maximum(visible, 1))]
+    if len(hull) == 0:
+        raise VideoError(
+            f"{ws.video}: the head's region pictures and its poses disagree; look at {ws.out / 'parsing'}: "
+            "is the person set apart from the background there?"
+        )
     box = np.concatenate([hull.min(0) - _MARGIN_CM, hull.max(0) + _MARGIN_CM])
     return box / CM_PER_UNIT

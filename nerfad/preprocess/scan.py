@@ -7,7 +7,9 @@ time is spent on it.
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +26,8 @@ _THUMBNAIL = 96
 # nothing at all, is a repetition.
 _DUPLICATE_SHARE = 0.25
 _DUPLICATE_LEVEL = 0.02
+# Furthest that a picture may be moved in time, in intervals.
+_TICK_REACH = 0.7
 _CUT_FACTOR = 2.25
 _CUT_LEVEL = 1.0
 _MIN_FACE_PIXELS = 48
@@ -43,18 +47,24 @@ class Look:
     faces: list[FaceBox]
 
 
-def run(ws: Workspace) -> None:
-    """Scan the video and keep the plan."""
-    info = probe(ws.video)
+def check(video: Path) -> VideoInfo:
+    """Probe a video and refuse, without decoding it, what cannot become a data set."""
+    info = probe(video)
     if not info.has_audio:
         raise VideoError(
-            f"{ws.video} has no sound track; a talking face is driven by sound, so name a video with sound."
+            f"{video} has no sound track; a talking face is driven by sound, so name a video with sound."
         )
     if info.n_frames < MIN_FRAMES:
         raise VideoError(
-            f"{ws.video} has only {info.n_frames} frames; at least {MIN_FRAMES} are needed, and a minute "
+            f"{video} has only {info.n_frames} frames; at least {MIN_FRAMES} are needed, and a minute "
             "or more is wanted."
         )
+    return info
+
+
+def run(ws: Workspace) -> None:
+    """Scan the video and keep the plan."""
+    info = check(ws.video)
     times, thumbnails, looks = _watch(ws, info)
     differences = _differences(thumbnails)
     duplicates = find_duplicates(differences)
@@ -66,6 +76,11 @@ def run(ws: Workspace) -> None:
         )
     cuts = distinct[find_cuts(thumbnails[distinct])]
     source, ticks = assign_ticks(times[distinct], ws.job.fps)
+    if len(ticks) < MIN_FRAMES:
+        raise VideoError(
+            f"{ws.video} gives only {len(ticks)} frames at {ws.job.fps:g} a second; at least {MIN_FRAMES} "
+            "are needed, and a minute or more is wanted."
+        )
     crop = choose_crop(ws, info, looks)
     ws.save(
         STAGE,
@@ -76,7 +91,7 @@ def run(ws: Workspace) -> None:
         crop=np.array(crop),
         n_source=len(times),
         n_duplicates=int(duplicates.sum()),
-        n_ticks=int(np.floor(times[-1] * ws.job.fps + 0.5)) + 1,
+        n_ticks=max(int(ticks[-1]), int(np.floor(times[-1] * ws.job.fps + 0.5))) + 1,
         source_fps=info.fps,
         vfr=info.vfr,
         rotation=info.rotation,
@@ -146,27 +161,42 @@ def find_cuts(thumbnails: np.ndarray) -> np.ndarray:
 def assign_ticks(times: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
     """Which picture is shown at which tick of a constant rate.
 
-    Every tick k / fps takes the picture nearest in time if it is nearer than half an interval; a picture
-    serves once. Ticks without a picture of their own (after a dropped duplicate, or when the source is
-    slower) stay empty.
+    Ticks k / fps and pictures are paired in order, each once, so that as many as possible are paired and
+    then the pairs lie close in time; none is further apart than 0.7 intervals. A clip of 25 frames that a
+    converter stretched to 30 with repeats thereby gets its own frames back. Ticks without a picture of
+    their own stay empty.
 
     Returns:
         positions in `times` and tick numbers, both int64 [n_frames], ascending.
     """
-    ticks = np.arange(int(np.floor(times[-1] * fps + 0.5)) + 1)
-    after = np.clip(np.searchsorted(times, ticks / fps), 1, len(times) - 1)
-    before = after - 1
-    nearest = np.where(
-        np.abs(times[before] - ticks / fps) <= np.abs(times[after] - ticks / fps), before, after
-    )
-    distance = np.abs(times[nearest] - ticks / fps)
-    keep = distance <= 0.5 / fps + 1e-3
-    order = np.lexsort((distance, nearest))
-    first = np.concatenate([[True], np.diff(nearest[order]) != 0])
-    best = np.zeros(len(ticks), bool)
-    best[order[first]] = True
-    chosen = keep & best
-    return nearest[chosen].astype(np.int64), ticks[chosen].astype(np.int64)
+    reach = _TICK_REACH / fps
+    # Best chains by their last picture; scores ascend with it. A chain is (picture, tick, earlier chain).
+    ends: list[int] = [-1]
+    scores: list[float] = [0.0]
+    chains: list[tuple | None] = [None]
+    for tick in range(int(np.floor(times[-1] * fps + _TICK_REACH)) + 1):
+        low, high = np.searchsorted(times, [tick / fps - reach, tick / fps + reach])
+        longer = []
+        for picture in range(int(low), int(high)):
+            at = bisect.bisect_left(ends, picture) - 1
+            distance = (times[picture] - tick / fps) / reach
+            longer.append((picture, scores[at] + 1.0 - 0.3 * distance**2, (picture, tick, chains[at])))
+        for picture, score, chain in longer:
+            at = bisect.bisect_right(ends, picture) - 1
+            if score <= scores[at]:
+                continue
+            end = at + 1
+            while end < len(ends) and scores[end] <= score:
+                end += 1
+            start = at if ends[at] == picture else at + 1
+            ends[start:end], scores[start:end], chains[start:end] = [picture], [score], [chain]
+    pairs = []
+    chain = chains[-1]
+    while chain is not None:
+        pairs.append(chain[:2])
+        chain = chain[2]
+    paired = np.array(pairs[::-1], np.int64).reshape(-1, 2)
+    return paired[:, 0], paired[:, 1]
 
 
 def choose_crop(ws: Workspace, info: VideoInfo, looks: list[Look]) -> tuple[int, int, int]:

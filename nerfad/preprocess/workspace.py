@@ -31,7 +31,7 @@ from nerfad.progress import Progress, report
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_STATE = ".preprocess"
+STATE = ".preprocess"
 # Work handed to the pool ahead of its turn; bounds the decoded frames held in memory.
 _AHEAD_PER_WORKER = 8
 
@@ -44,6 +44,12 @@ class Job:
     size: int
     fps: float
     landmarks: str
+
+
+def is_finished(out: Path, job: Job) -> bool:
+    """Whether a folder holds the finished data set of this very job."""
+    manifest = read_manifest(out)
+    return manifest is not None and manifest.get("job") == asdict(job)
 
 
 class Workspace:
@@ -66,7 +72,7 @@ class Workspace:
         self._progress = progress
         self._shares: dict[str, float] = {}
         self.workers = workers or max(1, min(os.cpu_count() or 1, 8))
-        self.state = out / _STATE
+        self.state = out / STATE
         self._claim()
 
     def plan(self, shares: dict[str, float]) -> None:
@@ -92,16 +98,8 @@ class Workspace:
         """Rows and columns of the data set's pictures."""
         return self.job.size
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the folder holds the finished data set of this very job."""
-        manifest = read_manifest(self.out)
-        return manifest is not None and manifest.get("job") == asdict(self.job)
-
     def _claim(self) -> None:
         """Make the folder this job's, unless it holds something else."""
-        if self.is_finished:
-            return
         marker = self.state / "job.json"
         if marker.is_file() and json.loads(marker.read_text()) == asdict(self.job):
             return
@@ -126,9 +124,11 @@ class Workspace:
         with np.load(self.state / f"{stage}.npz", allow_pickle=False) as archive:
             return dict(archive)
 
-    def clear_state(self) -> None:
-        """Remove what is only needed to resume."""
+    def discard(self) -> None:
+        """Remove this job's marker, and the folder if nothing else is in it."""
         shutil.rmtree(self.state, ignore_errors=True)
+        if self.out.is_dir() and not any(self.out.iterdir()):
+            self.out.rmdir()
 
     def image(self, frame_id: int) -> np.ndarray:
         """A frame written by the frames stage, uint8 RGB."""

@@ -13,6 +13,8 @@ from nerfad.errors import DatasetError
 
 def find_layout(root: Path) -> Layout:
     """The layout of a folder, told from the files in it."""
+    if read_manifest(root) is not None:
+        return own.LAYOUT
     if (root / ".preprocess").is_dir():
         raise DatasetError(
             f"{root}: preprocessing was interrupted; run `nerfad preprocess VIDEO {root}` again, it resumes."
@@ -22,8 +24,6 @@ def find_layout(root: Path) -> Layout:
             f"{root}: is not a finished data set (no transforms_train.json); make it with "
             f"`nerfad preprocess VIDEO {root}`, or finish its preparation."
         )
-    if read_manifest(root) is not None:
-        return own.LAYOUT
     for candidate in (radnerf, dfrf, adnerf):
         layout = candidate.layout(root)
         if layout is not None:
