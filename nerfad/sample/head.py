@@ -91,7 +91,8 @@ def relief(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far the features of the face stand out of the plain body towards the front, in cm."""
     eye_x = EYE_X * who.eye_spacing
     z = 0.40 * twin_bump(x, y, 2.6, 1.9, 2.0, 0.8) + 0.25 * bump(x, y, 0, 1.8, 1.6, 1.0)
-    z -= 1.05 * twin_bump(x, y, eye_x - 0.1, 0.1, 1.7, 1.15)
+    z -= 0.95 * twin_bump(x, y, eye_x - 0.1, 0.30, 1.7, 1.0)
+    z += 0.30 * twin_bump(x, y, eye_x + 0.3, -1.3, 1.7, 0.7)
     z -= 0.35 * twin_bump(x, y, 1.6, 0.2, 0.7, 0.9)
     z += 0.50 * twin_bump(x, y, 4.6, -2.7, 1.7, 1.5)
     z -= 0.25 * twin_bump(x, y, 4.2, -6.2, 1.3, 1.8)
@@ -158,7 +159,7 @@ def eye_opening(
     arch = np.clip(1 - u * u, 0.0, None)
     tilt = 0.10 * u
     lower = -0.37 * arch**0.8 * who.eye_opening * (1 + 0.15 * u) + tilt
-    upper = 0.53 * arch**0.72 * who.eye_opening * (1 - 0.18 * u) + tilt
+    upper = 0.50 * arch**0.72 * who.eye_opening * (1 - 0.18 * u) + tilt
     upper = upper + (lower - upper) * np.clip(1.05 * blink, 0, 1)
     to_upper, to_lower = upper - y, y - lower
     inside = (to_upper > 0) & (to_lower > 0) & (np.abs(u) < 1)

@@ -41,7 +41,11 @@ class FaceMesh:
                 for where, blink in ((sites, 0.0), (closed, 1.0)):
                     _, to_upper, to_lower = eye_opening(skin.who, x, np.zeros(9), blink)
                     where[list(indices)] = np.stack([x, to_upper if is_upper else -to_lower], -1)
-        self._open, self._closed = self._locate(sites), self._locate(closed)
+        self._open = self._locate(sites)
+        self._closed = tuple(part.copy() for part in self._open)
+        moving = np.flatnonzero((closed != sites).any(1))
+        for part, values in zip(self._closed, self._locate(closed[moving]), strict=True):
+            part[moving] = values
         self._lip_columns = self._nearest_columns()
 
     def _sites(self) -> np.ndarray:
@@ -58,7 +62,7 @@ class FaceMesh:
         return np.stack([x, y], -1)
 
     def _locate(self, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Corners [478,3] and weights [478,3] of the front-most triangle over each site."""
+        """Corners [n,3] and weights [n,3] of the front-most triangle over each site."""
         rest = self.skin.rest
         triangles = self.skin.triangles
         triangles = triangles[(rest[triangles, 2] > -2).all(1)]
@@ -67,7 +71,7 @@ class FaceMesh:
         front = area > 1e-9
         triangles, area = triangles[front], area[front]
         x0, y0, x1, y1, x2, y2 = (v[front] for v in (x0, y0, x1, y1, x2, y2))
-        corners, weights = np.zeros((N_POINTS, 3), np.int64), np.zeros((N_POINTS, 3))
+        corners, weights = np.zeros((len(sites), 3), np.int64), np.zeros((len(sites), 3))
         nearness = rest[triangles, 2].mean(1)
         for k, (x, y) in enumerate(sites):
             b1 = ((x - x0) * (y2 - y0) - (y - y0) * (x2 - x0)) / area

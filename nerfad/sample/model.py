@@ -241,13 +241,13 @@ class SampleModel:
         return np.stack([x, y], -1) * scale, depth
 
     def landmarks(self, units: dict[str, float], pose: Pose) -> tuple[np.ndarray, float]:
-        """The 478 points [478,3] in pixels (pixel centres whole, z towards the camera negative and in
-        pixels too, as MediaPipe has it) and the lip gap."""
+        """The 478 points [478,3] in pixels from the picture's corner (z towards the camera negative and in
+        pixels too, as MediaPipe has it), and the lip gap."""
         points = self.face.points(self.skin.pose(units), units.get("AU45", 0.0))
         pixels, depth = self.project(_apply(pose.head, points))
         _, middle = self.project(pose.head[None, :3, 3])
         z = (depth - middle) * self.camera.fl_x / middle
-        return np.concatenate([pixels - 0.5, z[:, None]], 1).astype(np.float32), self.face.lip_gap(points)
+        return np.concatenate([pixels, z[:, None]], 1).astype(np.float32), self.face.lip_gap(points)
 
     # -- drawing
 

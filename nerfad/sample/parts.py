@@ -7,6 +7,7 @@ import numpy as np
 from nerfad.sample.head import EYE_RADIUS, HINGE, MOUTH_Y, column_angles, eyeball_centres, head_profile
 from nerfad.sample.identity import Identity
 from nerfad.sample.shapes import Profile, bump, grid_normals, grid_triangles, noise, smoothstep
+from nerfad.sample.textures import hairline
 
 HEAD, NECK, TORSO = 1, 2, 3
 
@@ -106,49 +107,6 @@ def ears(who: Identity) -> list[Part]:
     return out
 
 
-_HAIRLINES = {
-    # degrees from the front -> lowest height of hair in cm
-    "short": [
-        (0, 6.7),
-        (22, 6.4),
-        (40, 5.9),
-        (50, 4.0),
-        (60, 2.4),
-        (68, 0.2),
-        (80, -1.6),
-        (88, -1.0),
-        (95, 2.2),
-        (112, 1.6),
-        (124, -3.5),
-        (180, -7.5),
-    ],
-    "cropped": [
-        (0, 7.2),
-        (20, 7.4),
-        (38, 6.6),
-        (48, 4.2),
-        (60, 2.8),
-        (70, 0.6),
-        (80, -0.8),
-        (88, 0.0),
-        (95, 2.4),
-        (112, 1.8),
-        (124, -3.0),
-        (180, -6.5),
-    ],
-    "side_part": [
-        (0, 5.9),
-        (22, 5.6),
-        (40, 4.8),
-        (52, 2.6),
-        (60, 0.2),
-        (68, -3.5),
-        (78, -7.5),
-        (95, -8.5),
-        (180, -9.0),
-    ],
-    "long": [(0, 6.5), (20, 6.2), (38, 5.2), (48, 3.0), (56, 0.0), (62, -6.0), (68, -15.0), (180, -15.0)],
-}
 _HAIR_VOLUME = {"short": (1.7, 0.55), "cropped": (0.6, 0.25), "side_part": (1.6, 1.0), "long": (1.4, 0.9)}
 
 
@@ -161,7 +119,8 @@ def hair(who: Identity) -> Part:
     base = profile.points(profile.rows(profile.parameter_of_height(heights)), theta)
     outward = grid_normals(base, closed=True)
     rng = np.random.default_rng([who.texture_seed, 6])
-    over = base[..., 1] - _hairline(style, theta, rng)[None]
+    jag = 0.16 * np.convolve(rng.standard_normal(len(theta) + 2), np.ones(3) / 3, "valid")
+    over = base[..., 1] - (hairline(style, np.degrees(theta)) + jag)[None]
     top, side = _HAIR_VOLUME[style]
     volume = side + (top - side) * smoothstep(1.0, 9.0, base[..., 1])
     lumps = 0.10 * noise(rng, *over.shape, 2.5, 6.0) + 0.05 * noise(rng, *over.shape, 1.0, 8.0)
@@ -178,16 +137,6 @@ def hair(who: Identity) -> Part:
     if style == "long":  # its inside shows behind the neck
         kept = np.concatenate([kept, kept[:, ::-1]])
     return Part(part.vertices, part.normals, kept, part.uv, part.shade, "hair")
-
-
-def _hairline(style: str, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lowest height of hair in cm at each column."""
-    degrees = np.degrees(theta)
-    line = np.interp(np.abs(degrees), *np.array(_HAIRLINES[style], float).T)
-    line = np.convolve(np.pad(line, 2, mode="wrap"), np.ones(5) / 5, "valid")
-    if style == "side_part":  # the fringe sweeps from a parting on one side
-        line += 1.3 * np.exp(-(((degrees - 18) / 16) ** 2)) - 0.5 * np.exp(-(((degrees + 25) / 18) ** 2))
-    return line + 0.16 * np.convolve(rng.standard_normal(len(theta) + 2), np.ones(3) / 3, "valid")
 
 
 def _hair_profile(who: Identity) -> Profile:

@@ -136,6 +136,7 @@ def _patch(image: np.ndarray, frame: np.ndarray, box: tuple[float, ...]) -> np.n
         [[(right - left) / columns, 0.0, left], [0.0, (bottom - top) / rows, top], [0.0, 0.0, 1.0]]
     )
     to_pixel = _matrix(frame) @ to_face @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    to_pixel[:, 2] -= 0.5  # OpenCV counts from the first pixel's centre, landmarks from its corner
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     patch = cv2.warpAffine(
         image, to_pixel, (int(columns), int(rows)), flags=flags, borderMode=cv2.BORDER_REPLICATE
@@ -181,7 +182,7 @@ class SampleReader:
         frames = frames[np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).round().astype(int)]
         gaps = _true_gaps(dataset)[frames]
         size = min(dataset.height, WORK_SIZE)
-        landmarks = _to_work_size(dataset.landmarks[frames], dataset.height, size)
+        landmarks = dataset.landmarks[frames] * (size / dataset.height)
         shape = _mean_shape(landmarks)
         truth = np.stack([_frame_of(points, shape) for points in landmarks])
         rng = np.random.default_rng(seed)
@@ -215,7 +216,7 @@ class SampleReader:
         points = _to_picture(local, frame)
         return SampleReading(
             float(max(seen[0] / 10, 0.0)),
-            _to_work_size(points[None], self._size, image.shape[0])[0].astype(np.float32),
+            (points * (image.shape[0] / self._size)).astype(np.float32),
             dict(zip(self._unit_names, units.tolist(), strict=True)),
         )
 
@@ -257,14 +258,6 @@ def _prepare(image: np.ndarray, size: int) -> np.ndarray:
     width = round(image.shape[1] * size / image.shape[0])
     method = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, size), interpolation=method)
-
-
-def _to_work_size(landmarks: np.ndarray, height: int, size: int) -> np.ndarray:
-    """Landmarks [n,478,3] of a picture of `height` rows in one of `size` rows."""
-    scale = size / height
-    out = landmarks * scale
-    out[..., :2] += 0.5 * (scale - 1)
-    return out
 
 
 def _looks(picture: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -22,7 +22,61 @@ CLOTH_TILE = 512
 
 def blend(image: np.ndarray, color: Color | np.ndarray, mask: np.ndarray) -> None:
     """Paint `color` over `image` in place where `mask` is 1."""
-    image += (np.asarray(color) - image) * np.clip(mask, 0, 1)[..., None]
+    image += (np.asarray(color, np.float32) - image) * np.clip(mask, 0, 1).astype(np.float32)[..., None]
+
+
+_HAIRLINES = {
+    # degrees from the front -> lowest height of hair in cm
+    "short": [
+        (0, 6.7),
+        (22, 6.4),
+        (40, 5.9),
+        (50, 4.0),
+        (60, 2.4),
+        (68, 0.2),
+        (80, -1.6),
+        (88, -1.0),
+        (95, 2.2),
+        (112, 1.6),
+        (124, -3.5),
+        (180, -7.5),
+    ],
+    "cropped": [
+        (0, 7.2),
+        (20, 7.4),
+        (38, 6.6),
+        (48, 4.2),
+        (60, 2.8),
+        (70, 0.6),
+        (80, -0.8),
+        (88, 0.0),
+        (95, 2.4),
+        (112, 1.8),
+        (124, -3.0),
+        (180, -6.5),
+    ],
+    "side_part": [
+        (0, 5.9),
+        (22, 5.6),
+        (40, 4.8),
+        (52, 2.6),
+        (60, 0.2),
+        (68, -3.5),
+        (78, -7.5),
+        (95, -8.5),
+        (180, -9.0),
+    ],
+    "long": [(0, 6.5), (20, 6.2), (38, 5.2), (48, 3.0), (56, 0.0), (62, -6.0), (68, -15.0), (180, -15.0)],
+}
+
+
+def hairline(style: str, degrees: np.ndarray) -> np.ndarray:
+    """Lowest height of hair in cm at angles from the front."""
+    knots = np.array(_HAIRLINES[style], float)
+    line = sum(np.interp(np.abs(degrees + d), *knots.T) for d in (-4, -2, 0, 2, 4)) / 5
+    if style == "side_part":  # the fringe sweeps from a parting on one side
+        line += 1.3 * np.exp(-(((degrees - 18) / 16) ** 2)) - 0.5 * np.exp(-(((degrees + 25) / 18) ** 2))
+    return line
 
 
 def skin_tile(who: Identity) -> np.ndarray:
@@ -32,7 +86,7 @@ def skin_tile(who: Identity) -> np.ndarray:
         (np.arange(columns) + 0.5) / PER_CM - SKIN_HALF_WIDTH, SKIN_TOP - (np.arange(rows) + 0.5) / PER_CM
     )
     skin = np.asarray(who.skin)
-    image = np.broadcast_to(skin, (rows, columns, 3)).copy()
+    image = np.broadcast_to(skin, (rows, columns, 3)).astype(np.float32)
     image *= 1 + 0.018 * noise(rng, rows, columns, 60, 60)[..., None]
     image *= 1 + 0.010 * noise(rng, rows, columns, 2.5, 2.5)[..., None]
     blush = skin * (1.0, 0.76, 0.74)
@@ -45,13 +99,16 @@ def skin_tile(who: Identity) -> np.ndarray:
     _paint_lips(image, who, x, y, rng)
     _paint_brows(image, who, x, y, rng)
     image *= (1 - 0.35 * smoothstep(-10.6, -11.9, y))[..., None]
+    around = np.degrees(np.arcsin(np.clip(x[0] / 7.4, -1, 1)))
+    above = hairline(who.hair_style, around)[None] - y  # the hair's shadow
+    image *= (1 - 0.16 * smoothstep(1.3, 0.0, above))[..., None]
     return image
 
 
 def _paint_eye_surroundings(image: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None:
     skin = np.asarray(who.skin)
     eye_x = EYE_X * who.eye_spacing
-    blend(image, skin * (0.74, 0.64, 0.62), 0.40 * twin_bump(x, y, eye_x - 0.2, 0.15, 1.9, 1.1))
+    blend(image, skin * (0.74, 0.64, 0.62), 0.30 * twin_bump(x, y, eye_x - 0.2, 0.35, 1.9, 1.0))
     blend(image, skin * (0.66, 0.56, 0.56), 0.35 * twin_bump(x, y, 1.55, 0.35, 0.55, 0.8))
     _, to_upper, to_lower = eye_opening(who, x, y, 0.0)
     u = (np.abs(x) - eye_x) / (EYE_HALF_WIDTH + 0.12)
@@ -141,7 +198,7 @@ def eye_tile(who: Identity) -> np.ndarray:
     v, u = np.meshgrid(np.linspace(1, -1, size), np.linspace(-1, 1, size), indexing="ij")
     r = np.hypot(u, v)
     white = np.array([0.90, 0.88, 0.86])
-    image = np.broadcast_to(white, (size, size, 3)).copy()
+    image = np.broadcast_to(white, (size, size, 3)).astype(np.float32)
     blend(image, (0.80, 0.62, 0.58), 0.55 * smoothstep(0.5, 1.0, np.abs(u)))
     rng = np.random.default_rng([who.texture_seed, 3])
     rays = np.interp(np.arctan2(v, u), np.linspace(-np.pi, np.pi, 91), rng.uniform(0.75, 1.25, 91))

@@ -36,7 +36,7 @@ def test_depth_and_poses_put_rigid_points_in_one_place(clip: Dataset) -> None:
     lifted = []
     for frame in range(0, len(clip), 9):
         depth = _depth(clip, frame)
-        pixels = clip.landmarks[frame, RIGID, :2]
+        pixels = clip.landmarks[frame, RIGID, :2] - 0.5
         at = cv2.remap(depth, pixels[None].astype(np.float32), None, cv2.INTER_LINEAR)[0]
         rays_o, rays_d = clip.camera.rays(clip.c2w[frame].astype(np.float64), pixels)
         lifted.append(rays_o + at[:, None] * rays_d)
@@ -86,9 +86,9 @@ def test_speech_mask_is_inside_the_face_and_holds_the_mouth(clip: Dataset, model
     face = clip.labels(frame) == 1
     # the chin covers and uncovers a rim of the neck
     assert (mask & ~cv2.dilate(face.astype(np.uint8), np.ones((9, 9))).astype(bool)).sum() == 0
-    column, row = clip.landmarks[frame, 13, :2].round().astype(int)
+    column, row = clip.landmarks[frame, 13, :2].astype(int)
     assert mask[row, column] and mask[row + 2, column]
-    eyes = clip.landmarks[frame, [33, 159, 145, 263, 386, 374], :2].round().astype(int)
+    eyes = clip.landmarks[frame, [33, 159, 145, 263, 386, 374], :2].astype(int)
     assert not mask[eyes[:, 1], eyes[:, 0]].any()
     assert 0.02 <= mask.mean() <= 0.25
     script = write_script(CLIP_SECONDS, 0)
