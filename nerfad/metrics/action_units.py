@@ -15,12 +15,16 @@ from nerfad.metrics.lip_sync import correlation
 
 SPEECH_UNITS = ("AU10", "AU14", "AU20", "AU25", "AU26")
 RANGE_FLOOR = 0.02
-"""A unit whose p95 − p10 over the training frames stays below this shows no signal."""
+"""A unit whose p95 − p10 over the training frames stays below this shows no signal (scale 0..1)."""
+RAW_RANGE_FLOOR = 0.005
+"""The same for raw blendshape scores, whose live units move by a few hundredths."""
 
 
 def presence_thresholds(training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(threshold, range) of each unit from intensities [n_frames, n_units] of training frames."""
-    p10, p95 = np.nanpercentile(training, 10, axis=0), np.nanpercentile(training, 95, axis=0)
+    known = np.isfinite(training).any(axis=0)
+    p10, p95 = np.full((2, training.shape[1]), np.nan)
+    p10[known], p95[known] = np.nanpercentile(training[:, known], [10, 95], axis=0)
     return p10 + 0.4 * (p95 - p10), p95 - p10
 
 
@@ -90,25 +94,25 @@ def au_agreement(
     return AUAgreement(agreement, kappa, units, dead)
 
 
-def dead_units(
-    training: np.ndarray, names: tuple[str, ...], sound: np.ndarray | None = None, *, seed: int = 0
-) -> dict[str, str]:
-    """Units without signal in the training frames, with the reason.
-
-    `training` [n_frames, n_units] intensities; `sound` [n_frames, d] features of the same frames: with
-    them, a unit is also dead if a ridge regression cannot predict it from sound above chance.
-    """
+def dead_units(training: np.ndarray, names: tuple[str, ...], floor: float = RANGE_FLOOR) -> dict[str, str]:
+    """Units whose p95 − p10 over training frames [n_frames, n_units] is below `floor`, with the reason."""
     _, ranges = presence_thresholds(training)
-    dead = {}
-    for k, name in enumerate(names):
-        if not np.isfinite(ranges[k]) or ranges[k] < RANGE_FLOOR:
-            dead[name] = f"its range over the training frames, {ranges[k]:.4f}, is below {RANGE_FLOOR}"
-    if sound is None:
-        return dead
-    for k, name in enumerate(names):
-        if name not in dead and not predictable_from_sound(training[:, k], sound, seed=seed):
-            dead[name] = "sound predicts it no better than the sound of other moments does"
-    return dead
+    return {
+        name: f"its range over the training frames, {span:.4f}, is below {floor}"
+        for name, span in zip(names, ranges, strict=True)
+        if not span >= floor
+    }
+
+
+def units_apart_from_sound(
+    training: np.ndarray, names: tuple[str, ...], sound: np.ndarray, *, seed: int = 0
+) -> dict[str, str]:
+    """Units that sound does not predict above chance, from intensities [n, n_units] and features [n, d]."""
+    return {
+        name: "sound predicts it no better than the sound of other moments does"
+        for k, name in enumerate(names)
+        if not predictable_from_sound(training[:, k], sound, seed=seed)
+    }
 
 
 def predictable_from_sound(

@@ -7,7 +7,7 @@ weights, `lpips/weights/v0.1/alex.pth` of the authors' package).
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, F
 class Lpips:
     """Perceptual distance of two pictures; 0 is identical, larger is worse."""
 
-    def __init__(self, models: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, models: str | Path | None = None) -> None:
         backbone = load_weights(BACKBONE, models)
         linear = load_weights(LINEAR, models)
         self._convolutions = [

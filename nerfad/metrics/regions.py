@@ -1,4 +1,4 @@
-"""The face and the mouth as pixel masks, from the 478 landmarks of the true frame.
+"""The face and the mouth as pixel masks, from the 478 landmarks (or rectangles) of the true frame.
 
 Regions come from the *true* frame, are used for scoring only, and never reach the renderer.
 """
@@ -57,3 +57,14 @@ def mouth_mask(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
     lips = np.asarray(landmarks, np.float64)[list(OUTER_LIPS), :2]
     hull = cv2.convexHull(_scaled(lips, MOUTH_SCALE).astype(np.float32))[:, 0]
     return _filled(hull, height, width)
+
+
+def ellipse_mask(rect: np.ndarray, scale: float, height: int, width: int) -> np.ndarray:
+    """The ellipse inscribed in a rectangle (x, y, w, h), scaled about its centre. [height, width] bool.
+
+    For data sets that have no landmarks but give `face_rect` and `lip_rect`.
+    """
+    x, y, w, h = (float(v) for v in rect)
+    columns = (np.arange(width) + 0.5 - (x + w / 2)) / (scale * w / 2)
+    rows = (np.arange(height) + 0.5 - (y + h / 2)) / (scale * h / 2)
+    return rows[:, None] ** 2 + columns[None] ** 2 <= 1

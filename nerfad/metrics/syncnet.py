@@ -6,9 +6,9 @@ The network and the procedure are those of the authors' public release; the weig
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -124,7 +124,7 @@ def face_crop(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 class SyncNetScorer:
     """Scores a stretch of 25 fps frames against its sound."""
 
-    def __init__(self, models: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, models: str | Path | None = None) -> None:
         self._net = SyncNet()
         weights = load_weights(WEIGHTS, models)
         try:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from torch import Tensor
 
 from nerfad.metrics.unavailable import Unavailable
+from nerfad.models_store import search_path
 
 
-def _folders(models: str | os.PathLike[str] | None) -> list[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nerfad" / "models"
-    given = [models, os.environ.get("NERFAD_MODELS")]
-    return [Path(folder) for folder in given if folder] + [cache]
-
-
-def load_weights(name: str, models: str | os.PathLike[str] | None = None) -> dict[str, Tensor]:
-    """Read a state dictionary (`.pth`, `.pt`, `.model` or `.safetensors`) from the models folders.
+def load_weights(name: str, models: str | Path | None = None) -> dict[str, Tensor]:
+    """Read a state dictionary (as torch saves it) from the models folders.
 
     Raises `Unavailable` with the places that were searched if there is none.
     """
     import torch
 
-    for folder in _folders(models):
+    folders = search_path(models)
+    for folder in folders:
         path = folder / name
         if path.is_file():
             try:
@@ -32,5 +27,5 @@ def load_weights(name: str, models: str | os.PathLike[str] | None = None) -> dic
                 raise Unavailable(
                     f"unavailable: {path} holds no weights that can be read ({error})"
                 ) from error
-    places = ", ".join(str(folder / name) for folder in _folders(models))
+    places = ", ".join(str(folder / name) for folder in folders)
     raise Unavailable(f"unavailable: weights not found at {places}")

@@ -13,8 +13,8 @@ from nerfad.metrics.action_units import (
     au_agreement,
     cohens_kappa,
     dead_units,
-    predictable_from_sound,
     presence_thresholds,
+    units_apart_from_sound,
 )
 from nerfad.metrics.depth import depth_error
 from nerfad.metrics.landmarks import LIP_RINGS, LMD_40, LMD_79, landmark_distance, lip_gap
@@ -145,10 +145,12 @@ def test_units_without_range_or_without_a_link_to_sound_are_dead(gaps: np.ndarra
     spoken = 0.5 + 0.2 * gaps + 0.02 * rng.standard_normal(400)
     unrelated = np.convolve(rng.standard_normal(400), np.ones(5) / 5, "same")
     training = np.stack([spoken, unrelated, np.full(400, 0.3) + 0.1 * RANGE_FLOOR * gaps], 1)
-    dead = dead_units(training, ("AU25", "AU14", "AU20"), sound)
-    assert set(dead) == {"AU14", "AU20"}
-    assert "range" in dead["AU20"] and "sound" in dead["AU14"]
-    assert predictable_from_sound(spoken, sound)
+    dead = dead_units(training, ("AU25", "AU14", "AU20"))
+    assert set(dead) == {"AU20"} and "range" in dead["AU20"]
+    assert set(dead_units(training, ("AU25", "AU14", "AU20"), floor=1e-6)) == set()
+    assert set(dead_units(np.full((9, 1), np.nan), ("AU25",))) == {"AU25"}
+    apart = units_apart_from_sound(training, ("AU25", "AU14", "AU20"), sound)
+    assert set(apart) == {"AU14"} and "sound" in apart["AU14"]
 
 
 def test_cepstra_of_a_known_signal() -> None:
