@@ -293,7 +293,7 @@ def _finish(
     n = len(script.times)
     frames = np.arange(n)
     body_points = model.torso_points()
-    similarity = partial(body_similarity, focal=model.camera.fl_x, points=body_points)
+    similarity = partial(body_similarity, focal=model.camera.fl_x, height=model.size, points=body_points)
     body = np.stack([similarity(pose) for pose in script.poses]).astype(np.float32)
     writer.write_array("body", body)
     writer.write_array("landmarks", landmarks)

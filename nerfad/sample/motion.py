@@ -60,15 +60,17 @@ def draw_blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
     return blink
 
 
-def body_similarity(pose: Pose, focal: float, points: np.ndarray) -> np.ndarray:
+def body_similarity(pose: Pose, focal: float, height: int, points: np.ndarray) -> np.ndarray:
     """The 2-D similarity that best carries the torso's `points` [n,3] from their rest picture to this one.
 
-    Returns (dx, dy, rotation, log scale) of p' = s R (p - c) + c + d about the picture's middle c, in pixels
-    (right, down) and radians."""
+    Returns (dx, dy, rotation, log scale) of p' = s R (p - c) + c + d about the middle c of the lower edge of
+    a picture of `height` rows, in pixels (right, down) and radians."""
 
     def picture(world: np.ndarray) -> np.ndarray:
+        """Pixels from the middle of the lower edge."""
         depth = CAMERA_DISTANCE - world[:, 2]
-        return focal * np.stack([world[:, 0], CAMERA_HEIGHT - world[:, 1]], -1) / depth[:, None]
+        from_middle = focal * np.stack([world[:, 0], CAMERA_HEIGHT - world[:, 1]], -1) / depth[:, None]
+        return from_middle - np.array([0.0, height / 2])
 
     rest = picture(points)
     moved = picture(points @ pose.body[:3, :3].T + pose.body[:3, 3])
