@@ -2,9 +2,6 @@
 
 namespace nerfad {
 
-const MlpKernels<float>& mlp_kernels_avx2() {
-  static const MlpKernels<float> kernels{mlp_forward_task<Avx2Simd>, mlp_backward_task<Avx2Simd>};
-  return kernels;
-}
+const MlpKernels<float>& mlp_kernels_avx2() { return mlp_kernels<Avx2Simd>(); }
 
 }  // namespace nerfad

@@ -2,9 +2,6 @@
 
 namespace nerfad {
 
-const MlpKernels<float>& mlp_kernels_avx512() {
-  static const MlpKernels<float> kernels{mlp_forward_task<Avx512Simd>, mlp_backward_task<Avx512Simd>};
-  return kernels;
-}
+const MlpKernels<float>& mlp_kernels_avx512() { return mlp_kernels<Avx512Simd>(); }
 
 }  // namespace nerfad

@@ -1,5 +1,6 @@
 #include "nerfad/conditioned_mlp.h"
 
+#include "conditioned_mlp_plan.h"
 #include "conditioned_mlp_tiles.h"
 #include "nerfad/isa.h"
 
@@ -7,110 +8,101 @@ namespace nerfad {
 
 namespace {
 
-constexpr int64_t kTasksPerThread = 4;
-// Backward: tasks do not depend on the number of threads, so that neither do the sums' rounding errors.
-constexpr int64_t kTilesPerBackwardTask = 32, kMaxBackwardTasks = 64, kMaxFoldedSums = 4096;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T>
 const MlpKernels<T>& kernels() {
-  static const MlpKernels<T> portable{mlp_forward_task<PortableSimd<T>>, mlp_backward_task<PortableSimd<T>>};
 #if defined(__x86_64__)
   if constexpr (sizeof(T) == sizeof(float)) {
     if (current_isa() >= Isa::kAvx512) return mlp_kernels_avx512();
     if (current_isa() >= Isa::kAvx2) return mlp_kernels_avx2();
   }
 #endif
-  return portable;
+  return mlp_kernels<PortableSimd<T>>();
 }
 
-struct Split {
-  int64_t n_tasks, samples_per_task;
-};
+// Packs the weights and folds all conditions into biases.
+template <class T>
+PackedMlp<T> pack_and_fold(const ConditionedMlpFwd<T>& p, T* memory, T* last_conditions,
+                           const ParallelFor& parallel_for) {
+  const PackedMlp<T> mlp = pack_mlp_forward(p, memory);
+  const int64_t whole = p.n_cond / kMlpTile * kMlpTile, d_cond = p.shape.d_cond;
+  std::memset(last_conditions, 0, sizeof(T) * static_cast<size_t>(kMlpTile * d_cond));
+  if (d_cond > 0) {
+    std::memcpy(last_conditions, p.cond + whole * d_cond,
+                sizeof(T) * static_cast<size_t>((p.n_cond - whole) * d_cond));
+  }
+  const TaskSplit split = split_conditions(p.n_cond);
+  const MlpKernels<T>& k = kernels<T>();
+  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
+    const int64_t last = end * split.per_task < p.n_cond ? end * split.per_task : p.n_cond;
+    k.fold({mlp, p.cond, last_conditions, memory + mlp.folded_at(), p.n_cond, begin * split.per_task, last});
+  });
+  return mlp;
+}
 
-Split split_samples(int64_t n_samples, int64_t max_tasks) {
-  const int64_t n_tiles = ceil_div(n_samples, kMlpTile);
-  const int64_t n_tasks = n_tiles < 1 ? 1 : n_tiles < max_tasks ? n_tiles : max_tasks;
-  const int64_t tiles = ceil_div(n_tiles, n_tasks);
-  return {ceil_div(n_tiles, tiles < 1 ? 1 : tiles), tiles * kMlpTile};
+// folded_grad[c] = sum over tasks of their rows for condition c, in the order of tasks.
+template <class T>
+void sum_folded(const BackwardPlan& plan, const T* rows, int width, int64_t c, T* to) {
+  for (int n = 0; n < width; ++n) to[n] = 0;
+  for (int64_t task = 0; task < plan.samples.n_tasks; ++task) {
+    const int64_t row = c - plan.low[task];
+    if (row < 0 || row >= plan.n_conditions[task]) continue;
+    const T* from = rows + (plan.first_row[task] + row) * width;
+    for (int n = 0; n < width; ++n) to[n] += from[n];
+  }
 }
 
 template <class T>
-Split backward_split(const ConditionedMlpBwd<T>& p) {
-  const int64_t by_size = ceil_div(p.fwd.n_samples, kTilesPerBackwardTask * kMlpTile);
-  int64_t max_tasks = by_size < kMaxBackwardTasks ? by_size : kMaxBackwardTasks;
-  // Each task has its own sums for every condition: fewer tasks where there are many conditions.
-  const int64_t by_conditions = kMaxFoldedSums / p.fwd.n_cond;
-  if (max_tasks > by_conditions) max_tasks = by_conditions;
-  return split_samples(p.fwd.n_samples, max_tasks < 1 ? 1 : max_tasks);
+void add_to(T* to, const T* from, int n) {
+  for (int k = 0; k < n; ++k) to[k] += from[k];
 }
 
-// Sum over tasks of element `at` of their gradient sums, in the order of tasks.
+// Row n of layer l's weight, and its bias: sums over tasks in their order.
 template <class T>
-T sum_tasks(const T* first, int64_t stride, int64_t n_tasks, int64_t at) {
-  T sum = 0;
-  for (int64_t task = 0; task < n_tasks; ++task) sum += first[task * stride + at];
-  return sum;
-}
-
-// Row n of layer l: the weight's columns, the condition's columns, and the bias.
-template <class T>
-void reduce_row(const ConditionedMlpBwd<T>& p, const MlpGradSums<T>& sums, const T* folded, int64_t stride,
-                int64_t n_tasks, int l, int n) {
-  const ConditionedMlpFwd<T>& f = p.fwd;
-  const MlpShape& s = f.shape;
+void reduce_row(const ConditionedMlpBwd<T>& p, const BackwardScratch<T>& m, int64_t n_tasks, int l, int n) {
+  const MlpShape& s = p.fwd.shape;
+  const MlpGradSums<T> sums{s, nullptr};
   T* row = p.grad_params + s.weight_at(l) + static_cast<int64_t>(n) * s.row(l);
   T& bias = p.grad_params[s.bias_at(l) + n];
-  const int64_t from = sums.weights_at(l) + static_cast<int64_t>(n) * mlp_padded(s.in(l));
-  for (int k = 0; k < s.in(l); ++k) row[k] = sum_tasks(sums.data, stride, n_tasks, from + k);
-  if (l > 0) {
-    bias = sum_tasks(sums.data, stride, n_tasks, sums.biases_at(l) + n);
-    return;
-  }
+  for (int k = 0; k < s.row(l); ++k) row[k] = 0;
   bias = 0;
-  for (int j = 0; j < s.d_cond; ++j) row[s.d_in + j] = 0;
-  for (int64_t c = 0; c < f.n_cond; ++c) {
-    const T g = folded[c * mlp_padded(s.d_hidden) + n];
-    bias += g;
-    for (int j = 0; j < s.d_cond; ++j) row[s.d_in + j] += g * f.cond[c * s.d_cond + j];
+  const int64_t weights = sums.weights_at(l) + static_cast<int64_t>(n) * mlp_padded(s.in(l));
+  for (int64_t task = 0; task < n_tasks; ++task) {
+    const T* from = m.sums + task * m.sums_size;
+    add_to(row, from + weights, s.in(l));
+    if (l > 0) bias += from[sums.biases_at(l) + n];
+  }
+  if (l > 0) return;
+  const int cond_width = mlp_padded(s.d_cond);
+  for (int64_t task = 0; task < split_conditions(p.fwd.n_cond).n_tasks; ++task) {
+    const T* from = m.fold_sums + task * m.fold_size;
+    add_to(row + s.d_in, from + static_cast<int64_t>(n) * cond_width, s.d_cond);
+    bias += from[static_cast<int64_t>(s.d_hidden) * cond_width + n];
   }
 }
 
-// dL/dc = W_c^T dL/d(folded bias).
+// From the tasks' sums for single conditions to the gradients of all conditions and what they are multiplied
+// with.
 template <class T>
-void condition_grad(const ConditionedMlpBwd<T>& p, const T* folded, int64_t c) {
-  const MlpShape& s = p.fwd.shape;
-  T* grad = p.grad_cond + c * s.d_cond;
-  for (int j = 0; j < s.d_cond; ++j) grad[j] = 0;
-  for (int n = 0; n < s.d_hidden; ++n) {
-    const T g = folded[c * mlp_padded(s.d_hidden) + n];
-    const T* weights = p.fwd.params + s.weight_at(0) + static_cast<int64_t>(n) * s.row(0) + s.d_in;
-    for (int j = 0; j < s.d_cond; ++j) grad[j] += g * weights[j];
-  }
-}
-
-template <class T>
-void reduce(const ConditionedMlpBwd<T>& p, const MlpGradSums<T>& sums, T* folded, int64_t stride,
-            int64_t n_tasks, const ParallelFor& parallel_for) {
-  constexpr int64_t kRowsPerTask = 16;
+void unfold(const ConditionedMlpBwd<T>& p, const BackwardPlan& plan, const BackwardScratch<T>& m,
+            const PackedMlpGrad<T>& grad_mlp, const ParallelFor& parallel_for) {
+  constexpr int64_t kConditionsPerTask = 256;
   const MlpShape& s = p.fwd.shape;
   const int width = mlp_padded(s.d_hidden);
-  parallel_for(p.fwd.n_cond * width, 1024, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      folded[i] = sum_tasks(sums.data, stride, n_tasks, sums.folded_at() + i);
+  parallel_for(mlp_whole_tiles(p.fwd.n_cond), kConditionsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c)
+      sum_folded(plan, m.folded_rows, width, c, m.folded_grad + c * width);
   });
-  parallel_for(s.n_hidden * s.d_hidden + s.d_out, kRowsPerTask, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int layer =
-          static_cast<int>(i / s.d_hidden) < s.n_hidden ? static_cast<int>(i / s.d_hidden) : s.n_hidden;
-      const int row = static_cast<int>(i) - layer * s.d_hidden;
-      reduce_row(p, sums, folded, stride, n_tasks, layer, row);
+  const TaskSplit split = split_conditions(p.fwd.n_cond);
+  const int64_t bias_at = static_cast<int64_t>(s.d_hidden) * mlp_padded(s.d_cond);
+  const MlpKernels<T>& k = kernels<T>();
+  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      T* sums = m.fold_sums + task * m.fold_size;
+      const int64_t first = task * split.per_task, last = first + split.per_task;
+      k.fold_grad({&p, grad_mlp, m.folded_grad, sums, sums + bias_at,
+                   m.fold_sums + split.n_tasks * m.fold_size + task * m.fold_buffer_size, first,
+                   last < p.fwd.n_cond ? last : p.fwd.n_cond});
     }
-  });
-  if (!p.grad_cond) return;
-  parallel_for(p.fwd.n_cond, kRowsPerTask, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) condition_grad(p, folded, c);
   });
 }
 
@@ -118,63 +110,61 @@ void reduce(const ConditionedMlpBwd<T>& p, const MlpGradSums<T>& sums, T* folded
 
 template <class T>
 int64_t conditioned_mlp_fwd_scratch(const ConditionedMlpFwd<T>& p, int n_threads) {
-  return kScratchAlign + aligned_count(PackedMlp<T>{p.shape, nullptr}.forward_size(p.n_cond)) +
-         kTasksPerThread * n_threads * MlpForwardBuffers<T>::size(p.shape);
+  return ForwardScratch<T>(p, nullptr, n_threads).needed;
 }
 
 template <class T>
 void conditioned_mlp_fwd_cpu(const ConditionedMlpFwd<T>& p, const ParallelFor& parallel_for) {
-  T* memory = align_scratch(p.scratch);
-  const PackedMlp<T> mlp = pack_mlp_forward(p, memory);
-  memory += aligned_count(mlp.forward_size(p.n_cond));
-  const Split split = split_samples(p.n_samples, kTasksPerThread * parallel_for.n_threads());
+  const ForwardScratch<T> m(p, p.scratch, parallel_for.n_threads());
+  const PackedMlp<T> mlp = pack_and_fold(p, m.packed, m.last_conditions, parallel_for);
+  const TaskSplit split = split_in_tiles(p.n_samples, kTasksPerThread * parallel_for.n_threads());
   const MlpKernels<T>& k = kernels<T>();
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task * split.samples_per_task, last = first + split.samples_per_task;
-      k.forward({&p, mlp, memory + begin * MlpForwardBuffers<T>::size(p.shape), first,
-                 last < p.n_samples ? last : p.n_samples});
-    }
+    const int64_t last = end * split.per_task;
+    k.forward({&p, mlp, m.buffers + begin * m.buffer_size, begin * split.per_task,
+               last < p.n_samples ? last : p.n_samples});
   });
 }
 
 template <class T>
 int64_t conditioned_mlp_bwd_scratch(const ConditionedMlpBwd<T>& p) {
-  const MlpShape& s = p.fwd.shape;
-  const int64_t n_tasks = backward_split(p).n_tasks;
-  return kScratchAlign + aligned_count(PackedMlp<T>{s, nullptr}.forward_size(p.fwd.n_cond)) +
-         aligned_count(PackedMlpGrad<T>{s, nullptr}.size()) +
-         n_tasks *
-             (aligned_count(MlpGradSums<T>{s, nullptr}.size(p.fwd.n_cond)) + MlpBackwardBuffers<T>::size(s)) +
-         p.fwd.n_cond * mlp_padded(s.d_hidden);
+  const BackwardPlan plan = plan_backward(p.fwd.cond_index, p.fwd.n_samples, p.fwd.n_cond);
+  return BackwardScratch<T>(p, plan, nullptr).needed;
 }
 
 template <class T>
 void conditioned_mlp_bwd_cpu(const ConditionedMlpBwd<T>& p, const ParallelFor& parallel_for) {
+  constexpr int64_t kRowsPerTask = 16;
   const ConditionedMlpFwd<T>& f = p.fwd;
-  T* memory = align_scratch(f.scratch);
-  const PackedMlp<T> mlp = pack_mlp_forward(f, memory);
-  memory += aligned_count(mlp.forward_size(f.n_cond));
-  const PackedMlpGrad<T> grad_mlp = pack_mlp_grad(f.shape, f.params, memory);
-  memory += aligned_count(grad_mlp.size());
-  const Split split = backward_split(p);
-  const MlpGradSums<T> sums{f.shape, memory};
-  const int64_t stride = aligned_count(sums.size(f.n_cond)), buffers = MlpBackwardBuffers<T>::size(f.shape);
-  memory += split.n_tasks * stride;
+  const MlpShape& s = f.shape;
+  const BackwardPlan plan = plan_backward(f.cond_index, f.n_samples, f.n_cond);
+  const BackwardScratch<T> m(p, plan, f.scratch);
+  const PackedMlp<T> mlp = pack_and_fold(f, m.packed, m.last_conditions, parallel_for);
+  const PackedMlpGrad<T> grad_mlp = pack_mlp_grad(s, f.params, m.packed_grad);
+  const int64_t n_tasks = plan.samples.n_tasks;
   const MlpKernels<T>& k = kernels<T>();
-  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task * split.samples_per_task, last = first + split.samples_per_task;
+      const int64_t first = task * plan.samples.per_task, last = first + plan.samples.per_task;
       k.backward({&p,
                   mlp,
                   grad_mlp,
-                  {f.shape, sums.data + task * stride},
-                  memory + begin * buffers,
+                  {s, m.sums + task * m.sums_size},
+                  m.folded_rows + plan.first_row[task] * mlp_padded(s.d_hidden),
+                  plan.low[task],
+                  plan.n_conditions[task],
+                  m.buffers + begin * m.buffer_size,
                   first,
                   last < f.n_samples ? last : f.n_samples});
     }
   });
-  reduce(p, sums, memory + split.n_tasks * buffers, stride, split.n_tasks, parallel_for);
+  unfold(p, plan, m, grad_mlp, parallel_for);
+  parallel_for(s.n_hidden * s.d_hidden + s.d_out, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int above = static_cast<int>(i / s.d_hidden), layer = above < s.n_hidden ? above : s.n_hidden;
+      reduce_row(p, m, n_tasks, layer, static_cast<int>(i) - layer * s.d_hidden);
+    }
+  });
 }
 
 #define NERFAD_INSTANTIATE(T)                                                             \

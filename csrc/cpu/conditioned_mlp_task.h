@@ -17,8 +17,35 @@ struct MlpBackwardTask {
   const ConditionedMlpBwd<T>* bwd;
   PackedMlp<T> mlp;
   PackedMlpGrad<T> grad_mlp;
-  MlpGradSums<T> sums;  // out
-  T* scratch;           // [MlpBackwardBuffers::size]
+  MlpGradSums<T> sums;      // out
+  T* folded;                // out [rows, padded d_hidden] gradients of the conditions that the task meets
+  int32_t first_condition;  // that of folded's first row
+  int32_t n_conditions;
+  T* scratch;  // [MlpBackwardBuffers::size]
+  int64_t begin, end;
+};
+
+// Conditions [begin, end): folds them into biases, a tile at a time. x is whole tiles: the last ones' copy is
+// at `last_tile`, padded with zeros.
+template <class T>
+struct MlpFoldTask {
+  PackedMlp<T> mlp;
+  const T* cond;       // [n_cond, d_cond]
+  const T* last_tile;  // [kMlpTile, d_cond], for the tile that is cut short
+  T* folded;           // out [n_cond in whole tiles, padded d_hidden]
+  int64_t n_cond, begin, end;
+};
+
+// Conditions [begin, end): from the gradients of the folded biases to those of the conditions, the weights of
+// the condition, and the bias.
+template <class T>
+struct MlpFoldGradTask {
+  const ConditionedMlpBwd<T>* bwd;
+  PackedMlpGrad<T> grad_mlp;
+  const T* folded_grad;  // [n_cond in whole tiles, padded d_hidden], zero behind the last condition
+  T* weight_sums;        // out [d_hidden, padded d_cond]
+  T* bias_sums;          // out [padded d_hidden]
+  T* scratch;            // [2, kMlpTile, padded d_cond]
   int64_t begin, end;
 };
 
@@ -26,6 +53,8 @@ template <class T>
 struct MlpKernels {
   void (*forward)(const MlpForwardTask<T>&);
   void (*backward)(const MlpBackwardTask<T>&);
+  void (*fold)(const MlpFoldTask<T>&);
+  void (*fold_grad)(const MlpFoldGradTask<T>&);
 };
 
 const MlpKernels<float>& mlp_kernels_avx2();

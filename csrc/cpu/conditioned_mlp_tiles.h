@@ -45,12 +45,13 @@ void copy_rows(const T* from, int from_stride, T* to, int to_stride, int n, int 
   }
 }
 
-// The condition of each sample of a tile that may be cut short; null if all use the first.
+// The condition of each sample of a tile; where it is cut short, its first one goes on. Null if there is
+// none.
 template <class T>
 const int32_t* tile_conditions(const ConditionedMlpFwd<T>& p, int64_t first, int n, int32_t* cut) {
   if (!p.cond_index) return nullptr;
   if (n == kMlpTile) return p.cond_index + first;
-  std::fill(cut, cut + kMlpTile, 0);
+  std::fill(cut, cut + kMlpTile, p.cond_index[first]);
   std::copy(p.cond_index + first, p.cond_index + first + n, cut);
   return cut;
 }
@@ -71,7 +72,7 @@ void mlp_forward_task(const MlpForwardTask<typename S::T>& task) {
       x = buffers.x;
     }
     const int out_stride = mlp_padded(s.d_out);
-    mlp_forward_tile<S>(task.mlp, {task.mlp.bias(0), tile_conditions(p, first, n, cut), s.d_in}, x, s.d_in,
+    mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), tile_conditions(p, first, n, cut), s.d_in}, x, s.d_in,
                         buffers.hidden, buffers.out, out_stride);
     T* out = p.out + first * s.d_out;
     copy_rows(buffers.out, out_stride, out, s.d_out, n, s.d_out);
@@ -91,7 +92,7 @@ void mlp_backward_load(const MlpBackwardTask<typename S::T>& task,
   const int x_stride = mlp_padded(s.d_in), out_stride = mlp_padded(s.d_out);
   std::fill(buffers.x, buffers.x + kMlpTile * x_stride, T(0));
   copy_rows(p.x + first * s.d_in, s.d_in, buffers.x, x_stride, n, s.d_in);
-  mlp_forward_tile<S>(task.mlp, {task.mlp.bias(0), conditions, s.d_in}, buffers.x, x_stride, buffers.hidden,
+  mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), conditions, s.d_in}, buffers.x, x_stride, buffers.hidden,
                       buffers.out, out_stride);
   T* delta = buffers.delta[0];
   std::fill(delta, delta + kMlpTile * out_stride, T(0));
@@ -108,7 +109,9 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T>& task) {
   const MlpShape& s = p.shape;
   const MlpBackwardBuffers<T> buffers(s, task.scratch);
   const MlpGradSums<T>& sums = task.sums;
-  std::fill(sums.data, sums.data + sums.size(p.n_cond), T(0));
+  std::fill(sums.data, sums.data + sums.size(), T(0));
+  std::fill(task.folded, task.folded + static_cast<int64_t>(task.n_conditions) * mlp_padded(s.d_hidden),
+            T(0));
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));
@@ -120,7 +123,11 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T>& task) {
       const T* input = l == 0 ? buffers.x : buffers.hidden[l - 1];
       weight_grad_tile<S>(delta, out_stride, s.out(l), input, in_stride, in_stride,
                           sums.data + sums.weights_at(l));
-      bias_grad_tile<S>(delta, out_stride, l == 0 ? conditions : nullptr, sums.bias(l));
+      if (l > 0) {
+        bias_grad_tile<S>(delta, out_stride, nullptr, 0, sums.data + sums.biases_at(l));
+      } else {
+        bias_grad_tile<S>(delta, out_stride, conditions, task.first_condition, task.folded);
+      }
       const Layer<T> layer{task.grad_mlp.weights(l), nullptr, nullptr, input, s.out(l), in_stride};
       if (l > 0) {
         layer_tile<S, Finish::kWherePositive>(layer, delta, out_stride, next, in_stride);
@@ -131,6 +138,48 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T>& task) {
       std::swap(delta, next);
     }
   }
+}
+
+template <class S>
+void mlp_fold_task(const MlpFoldTask<typename S::T>& task) {
+  using T = typename S::T;
+  const MlpShape& s = task.mlp.shape;
+  const int width = mlp_padded(s.d_hidden);
+  const Layer<T> layer{task.mlp.cond_weights(), task.mlp.bias(0), nullptr, nullptr, s.d_cond, width};
+  for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
+    const T* x = first + kMlpTile <= task.n_cond ? task.cond + first * s.d_cond : task.last_tile;
+    layer_tile<S, Finish::kNone>(layer, x, s.d_cond, task.folded + first * width, width);
+  }
+}
+
+template <class S>
+void mlp_fold_grad_task(const MlpFoldGradTask<typename S::T>& task) {
+  using T = typename S::T;
+  const ConditionedMlpBwd<T>& p = *task.bwd;
+  const MlpShape& s = p.fwd.shape;
+  const int width = mlp_padded(s.d_hidden), cond_width = mlp_padded(s.d_cond);
+  T *cond = task.scratch, *grad = task.scratch + kMlpTile * cond_width;
+  std::fill(task.weight_sums, task.weight_sums + s.d_hidden * cond_width, T(0));
+  std::fill(task.bias_sums, task.bias_sums + width, T(0));
+  const Layer<T> layer{task.grad_mlp.cond_weights(), nullptr, nullptr, nullptr, s.d_hidden, cond_width};
+  for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
+    const int n = static_cast<int>(std::min<int64_t>(kMlpTile, p.fwd.n_cond - first));
+    const T* delta = task.folded_grad + first * width;
+    bias_grad_tile<S>(delta, width, nullptr, 0, task.bias_sums);
+    if (s.d_cond == 0) continue;
+    std::fill(cond, cond + kMlpTile * cond_width, T(0));
+    copy_rows(p.fwd.cond + first * s.d_cond, s.d_cond, cond, cond_width, n, s.d_cond);
+    weight_grad_tile<S>(delta, width, s.d_hidden, cond, cond_width, cond_width, task.weight_sums);
+    layer_tile<S, Finish::kNone>(layer, delta, width, grad, cond_width);
+    copy_rows(grad, cond_width, p.grad_cond + first * s.d_cond, s.d_cond, n, s.d_cond);
+  }
+}
+
+template <class S>
+const MlpKernels<typename S::T>& mlp_kernels() {
+  static const MlpKernels<typename S::T> kernels{mlp_forward_task<S>, mlp_backward_task<S>, mlp_fold_task<S>,
+                                                 mlp_fold_grad_task<S>};
+  return kernels;
 }
 
 }  // namespace

@@ -13,52 +13,62 @@ constexpr int64_t kScratchAlign = 64;
 
 constexpr int mlp_padded(int width) { return (width + kMlpPad - 1) / kMlpPad * kMlpPad; }
 
+constexpr int64_t mlp_whole_tiles(int64_t n) { return (n + kMlpTile - 1) / kMlpTile * kMlpTile; }
+
 template <class T>
 struct PackedMlp {
   MlpShape shape;
   const T* data;
 
-  // Forward: weights [in, padded out] of each layer, then biases [padded out] of all but the first layer,
-  // then the first layer's folded biases [n_cond, padded out].
+  // Forward: weights [in, padded out] of each layer, biases [padded out] of each layer, the first layer's
+  // weights of the condition [d_cond, padded out], then its folded biases [n_cond in whole tiles, padded
+  // out].
   int64_t weights_at(int layer) const {
     int64_t at = 0;
     for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(shape.in(l)) * mlp_padded(shape.out(l));
     return at;
   }
   int64_t biases_at(int layer) const {
-    return weights_at(shape.n_layers()) + static_cast<int64_t>(layer - 1) * mlp_padded(shape.d_hidden);
+    return weights_at(shape.n_layers()) + static_cast<int64_t>(layer) * mlp_padded(shape.d_hidden);
   }
-  int64_t folded_at() const { return biases_at(shape.n_layers()) + mlp_padded(shape.d_out); }
-  int64_t forward_size(int64_t n_cond) const { return folded_at() + n_cond * mlp_padded(shape.d_hidden); }
+  int64_t cond_weights_at() const { return biases_at(shape.n_hidden) + mlp_padded(shape.d_out); }
+  int64_t folded_at() const {
+    return cond_weights_at() + static_cast<int64_t>(shape.d_cond) * mlp_padded(shape.d_hidden);
+  }
+  int64_t forward_size(int64_t n_cond) const {
+    return folded_at() + mlp_whole_tiles(n_cond) * mlp_padded(shape.d_hidden);
+  }
 
   const T* weights(int layer) const { return data + weights_at(layer); }
-  const T* bias(int layer) const { return data + (layer == 0 ? folded_at() : biases_at(layer)); }
+  const T* bias(int layer) const { return data + biases_at(layer); }
+  const T* cond_weights() const { return data + cond_weights_at(); }
+  const T* folded() const { return data + folded_at(); }
 };
 
+// All but the folded biases.
 template <class T>
 PackedMlp<T> pack_mlp_forward(const ConditionedMlpFwd<T>& p, T* memory) {
   const MlpShape& s = p.shape;
   PackedMlp<T> packed{s, memory};
-  std::memset(memory, 0, sizeof(T) * static_cast<size_t>(packed.forward_size(p.n_cond)));
+  std::memset(memory, 0, sizeof(T) * static_cast<size_t>(packed.folded_at()));
+  const int width = mlp_padded(s.d_hidden);
   for (int l = 0; l < s.n_layers(); ++l) {
     const T* from = p.params + s.weight_at(l);
     T* to = memory + packed.weights_at(l);
     const int n_in = s.in(l), n_out = s.out(l), row = s.row(l), stride = mlp_padded(n_out);
     for (int n = 0; n < n_out; ++n) {
       for (int k = 0; k < n_in; ++k) to[static_cast<int64_t>(k) * stride + n] = from[n * row + k];
-      if (l > 0) memory[packed.biases_at(l) + n] = p.params[s.bias_at(l) + n];
-    }
-  }
-  const int stride = mlp_padded(s.d_hidden);
-  for (int64_t c = 0; c < p.n_cond; ++c) {
-    for (int n = 0; n < s.d_hidden; ++n) {
-      memory[packed.folded_at() + c * stride + n] = mlp_folded_bias(p, c, n);
+      memory[packed.biases_at(l) + n] = p.params[s.bias_at(l) + n];
+      for (int j = n_in; j < row; ++j) {
+        memory[packed.cond_weights_at() + static_cast<int64_t>(j - n_in) * width + n] = from[n * row + j];
+      }
     }
   }
   return packed;
 }
 
-// The weights as the input gradient needs them: [out, padded in] of each layer, without the condition.
+// The weights as gradients of inputs need them: [out, padded in] of each layer, then the first layer's of the
+// condition [d_hidden, padded d_cond].
 template <class T>
 struct PackedMlpGrad {
   MlpShape shape;
@@ -69,8 +79,12 @@ struct PackedMlpGrad {
     for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(shape.out(l)) * mlp_padded(shape.in(l));
     return at;
   }
-  int64_t size() const { return weights_at(shape.n_layers()); }
+  int64_t cond_weights_at() const { return weights_at(shape.n_layers()); }
+  int64_t size() const {
+    return cond_weights_at() + static_cast<int64_t>(shape.d_hidden) * mlp_padded(shape.d_cond);
+  }
   const T* weights(int layer) const { return data + weights_at(layer); }
+  const T* cond_weights() const { return data + cond_weights_at(); }
 };
 
 template <class T>
@@ -79,15 +93,19 @@ PackedMlpGrad<T> pack_mlp_grad(const MlpShape& s, const T* params, T* memory) {
   std::memset(memory, 0, sizeof(T) * static_cast<size_t>(packed.size()));
   for (int l = 0; l < s.n_layers(); ++l) {
     for (int n = 0; n < s.out(l); ++n) {
-      std::memcpy(memory + packed.weights_at(l) + static_cast<int64_t>(n) * mlp_padded(s.in(l)),
-                  params + s.weight_at(l) + static_cast<int64_t>(n) * s.row(l), sizeof(T) * s.in(l));
+      const T* row = params + s.weight_at(l) + static_cast<int64_t>(n) * s.row(l);
+      std::memcpy(memory + packed.weights_at(l) + static_cast<int64_t>(n) * mlp_padded(s.in(l)), row,
+                  sizeof(T) * s.in(l));
+      if (l > 0) continue;
+      std::memcpy(memory + packed.cond_weights_at() + static_cast<int64_t>(n) * mlp_padded(s.d_cond),
+                  row + s.d_in, sizeof(T) * s.d_cond);
     }
   }
   return packed;
 }
 
-// Gradients as they accumulate in one task: weights [out, padded in] of each layer, biases [padded out] of
-// all but the first layer, then the first layer's [n_cond, padded out].
+// Gradients as they accumulate in one task: weights [out, padded in] of each layer, then biases [padded out]
+// of all but the first layer, whose biases are summed for each condition elsewhere.
 template <class T>
 struct MlpGradSums {
   MlpShape shape;
@@ -97,9 +115,7 @@ struct MlpGradSums {
   int64_t biases_at(int layer) const {
     return weights_at(shape.n_layers()) + static_cast<int64_t>(layer - 1) * mlp_padded(shape.d_hidden);
   }
-  int64_t folded_at() const { return biases_at(shape.n_layers()) + mlp_padded(shape.d_out); }
-  int64_t size(int64_t n_cond) const { return folded_at() + n_cond * mlp_padded(shape.d_hidden); }
-  T* bias(int layer) const { return data + (layer == 0 ? folded_at() : biases_at(layer)); }
+  int64_t size() const { return biases_at(shape.n_hidden) + mlp_padded(shape.d_out); }
 };
 
 template <class T>

@@ -169,20 +169,38 @@ void weight_grad_tile(const typename S::T* delta, int delta_stride, int n_out, c
   }
 }
 
-// sums[index[m]] += delta[m] (index null: all to the first row).
+// The vectors [column, column + kVectors) of bias_grad_tile. Runs of one condition are summed in registers.
+template <class S, int kVectors>
+void bias_grad_columns(const typename S::T* delta, int width, int column, const int32_t* index,
+                       int32_t first_row, typename S::T* sums) {
+  typename S::V sum[kVectors];
+  const auto row_of = [&](int m) { return index ? index[m] - first_row : 0; };
+  for (int m = 0; m < kMlpTile;) {
+    const int32_t row = row_of(m);
+    typename S::T* to = sums + static_cast<int64_t>(row) * width + column;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = S::load(to + v * S::kWidth);
+    for (; m < kMlpTile && row_of(m) == row; ++m) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        sum[v] = S::add(sum[v], S::load(delta + m * width + column + v * S::kWidth));
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) S::store(to + v * S::kWidth, sum[v]);
+  }
+}
+
+// sums[index[m] - first_row] += delta[m] (index null: all to the first row).
 template <class S>
-void bias_grad_tile(const typename S::T* delta, int width, const int32_t* index, typename S::T* sums) {
-  for (int n = 0; n < width; n += S::kWidth) {
-    if (!index) {
-      auto sum = S::load(sums + n);
-      for (int m = 0; m < kMlpTile; ++m) sum = S::add(sum, S::load(delta + m * width + n));
-      S::store(sums + n, sum);
-      continue;
-    }
-    for (int m = 0; m < kMlpTile; ++m) {
-      typename S::T* row = sums + static_cast<int64_t>(index[m]) * width + n;
-      S::store(row, S::add(S::load(row), S::load(delta + m * width + n)));
-    }
+void bias_grad_tile(const typename S::T* delta, int width, const int32_t* index, int32_t first_row,
+                    typename S::T* sums) {
+  int column = 0;
+  for (; column + S::kVectors * S::kWidth <= width; column += S::kVectors * S::kWidth) {
+    bias_grad_columns<S, S::kVectors>(delta, width, column, index, first_row, sums);
+  }
+  for (; column < width; column += S::kWidth) {
+    bias_grad_columns<S, 1>(delta, width, column, index, first_row, sums);
   }
 }
 

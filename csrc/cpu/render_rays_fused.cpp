@@ -48,6 +48,16 @@ ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, con
   return p;
 }
 
+// Packs a network under its one condition.
+PackedMlp<float> pack_network(const MlpShape& shape, const float* params, const float* cond, float* memory) {
+  const ConditionedMlpFwd<float> p = network(shape, params, cond);
+  const PackedMlp<float> packed = pack_mlp_forward(p, memory);
+  float* folded = memory + packed.folded_at();
+  std::fill(folded, folded + mlp_padded(shape.d_hidden), 0.0f);
+  for (int n = 0; n < shape.d_hidden; ++n) folded[n] = mlp_folded_bias(p, 0, n);
+  return packed;
+}
+
 int64_t n_bricks(const MarchGrid& grid) {
   const int64_t side = grid.resolution / kBrick;
   return side * side * side;
@@ -101,8 +111,8 @@ void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for)
   RenderTask all{};
   all.p = &p;
   all.rays = p.rays;
-  all.sigma = pack_mlp_forward(network(p.sigma, p.sigma_params, p.cond), memory);
-  all.color = pack_mlp_forward(network(p.color, p.color_params, nullptr), memory + layout.color);
+  all.sigma = pack_network(p.sigma, p.sigma_params, p.cond, memory);
+  all.color = pack_network(p.color, p.color_params, nullptr, memory + layout.color);
   all.block_step = n_tasks;
   all.occupied = whole_grid(p.rays.grid);
   if (p.rays.grid.resolution >= kBrick) {

@@ -114,7 +114,7 @@ class Renderer {
     const int n = n_samples_ - first < kMlpTile ? n_samples_ - first : kMlpTile;
     const int n_features = p_.grid.n_outputs(), code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
-    mlp_forward_tile<S>(task_.sigma, {task_.sigma.bias(0), nullptr, n_features},
+    mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features},
                         b_.features + first * n_features, n_features, b_.hidden, b_.code, code_stride);
     mlp_forward_tile<S>(task_.color, {b_.view_bias, b_.slot_of + first, p_.n_code()}, b_.code + 1,
                         code_stride, b_.hidden, b_.rgb, rgb_stride);

@@ -78,14 +78,13 @@ ConditionedMlpFwd<T> params_of(const Inputs& in) {
   return p;
 }
 
-// Scratch memory: how much the CPU kernels want, or the CUDA library's answer.
-template <class Params>
-Tensor make_scratch(const char* cuda_name, const Params& p, const Tensor& on, int64_t cpu_elements) {
-  int64_t n = cpu_elements;
-  if (on.is_cuda() || emulating()) {
-    n = reinterpret_cast<int64_t (*)(const Params*)>(cuda_symbol(cuda_name, on))(&p);
-  }
-  return torch::stable::new_empty(on, {n});
+// Scratch memory: as much as the kernels ask for. `cpu_size` may read the arguments, so it is not called on
+// CUDA.
+template <class Params, class Size>
+Tensor make_scratch(const char* cuda_name, const Params& p, const Tensor& on, const Size& cpu_size) {
+  if (!on.is_cuda() && !emulating()) return torch::stable::new_empty(on, {cpu_size()});
+  const auto cuda_size = reinterpret_cast<int64_t (*)(const Params*)>(cuda_symbol(cuda_name, on));
+  return torch::stable::new_empty(on, {cuda_size(&p)});
 }
 
 Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<Tensor> cond,
@@ -99,7 +98,7 @@ Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<
     ConditionedMlpFwd<T> p = params_of<T>(in);
     p.out = out.mutable_data_ptr<T>();
     Tensor scratch = make_scratch("conditioned_mlp_fwd_scratch", p, x,
-                                  conditioned_mlp_fwd_scratch(p, torch_pool().n_threads()));
+                                  [&] { return conditioned_mlp_fwd_scratch(p, torch_pool().n_threads()); });
     p.scratch = scratch.mutable_data_ptr<T>();
     dispatch<ConditionedMlpFwd<T>>(kOp, "conditioned_mlp_fwd", p, x, &conditioned_mlp_fwd_cpu<T>);
   });
@@ -124,7 +123,8 @@ std::tuple<Tensor, Tensor, Tensor> conditioned_mlp_bwd(const Tensor& grad_out, c
     p.grad_x = needs_grad_x ? grad_x.mutable_data_ptr<T>() : nullptr;
     p.grad_params = grad_params.mutable_data_ptr<T>();
     p.grad_cond = cond ? grad_cond.mutable_data_ptr<T>() : nullptr;
-    Tensor scratch = make_scratch("conditioned_mlp_bwd_scratch", p, x, conditioned_mlp_bwd_scratch(p));
+    Tensor scratch =
+        make_scratch("conditioned_mlp_bwd_scratch", p, x, [&] { return conditioned_mlp_bwd_scratch(p); });
     p.fwd.scratch = scratch.mutable_data_ptr<T>();
     dispatch<ConditionedMlpBwd<T>>(kOp, "conditioned_mlp_bwd", p, x, &conditioned_mlp_bwd_cpu<T>);
   });

@@ -1,7 +1,7 @@
 """The bench head: one synthetic scene and one network for every table of timings, made from a seed.
 
-An ellipsoid head in front of a camera of 21.24 degrees: about 21 % of the rays hit, and a ray that hits is opaque
-after about 7 samples. A result on other counts is not comparable, so `counts` measures them.
+An ellipsoid head in front of a camera of 21.24 degrees: about 20 % of the rays hit, and a ray that hits is
+opaque after about 7 samples. A result on other counts is not comparable, so `counts` measures them.
 """
 
 import dataclasses

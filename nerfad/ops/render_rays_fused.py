@@ -1,5 +1,7 @@
 """Rays to pixels in one pass, for inference: march, encode, both networks and volume integration."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -58,7 +60,7 @@ def render_rays_fused(
         sigma_params, sigma_spec: density network on the grid's features and the condition; its first output
             is the logarithm of the density, the others are the geometry code.
         color_params, color_spec: colour network on the geometry code and 16 spherical harmonics of the unit
-            direction; no condition, three outputs.
+            direction, which it takes as inputs or as its condition (the parameters are the same); three outputs.
         cond: [1, sigma_spec.d_cond] the condition, or None if d_cond is 0.
         background: [n_rays, 3] colour behind each ray, or None for black.
         early_stop_eps: samples behind a transmittance below this are not evaluated.
@@ -100,9 +102,14 @@ def render_rays_fused(
         return _native.ops().render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size),
             *(table, _grid_numbers(grid_spec), sigma_params, _mlp_numbers(sigma_spec)),
-            *(color_params, _mlp_numbers(color_spec), cond, background),
+            *(color_params, _mlp_numbers(_view_as_input(color_spec)), cond, background),
             *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
         )
+
+
+def _view_as_input(spec: MLPSpec) -> MLPSpec:
+    """The same parameters with the view among the inputs, where a network takes it as its condition."""
+    return dataclasses.replace(spec, d_in=spec.d_in + spec.d_cond, d_cond=0)
 
 
 def _grid_numbers(spec: GridSpec) -> list[int]:

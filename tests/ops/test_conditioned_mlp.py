@@ -213,10 +213,23 @@ def test_any_number_of_conditions(n_cond):
     assert_gradients_match(SPEC, make_inputs(SPEC, n_samples=3000, n_cond=n_cond), 5e-5)
 
 
-def test_gradients_do_not_depend_on_the_number_of_threads():
-    inputs = make_inputs(SPEC, n_samples=20_000)
-    before = torch.get_num_threads()
-    results = []
+def conditions_of_rays(spec, n_samples, n_cond):
+    """A condition per ray, samples in the order of rays: how a colour network sees its directions."""
+    inputs = make_inputs(spec, n_samples, n_cond)
+    inputs["cond_index"] = inputs["cond_index"].sort().values
+    return inputs
+
+
+def test_a_condition_per_ray(kernel_device, request):
+    spec = MLPSpec(15, 16, 64, 2, 3, "sigmoid")
+    inputs = conditions_of_rays(spec, 3000, 500)
+    inputs = {k: v.to(kernel_device) for k, v in inputs.items()}
+    assert_gradients_match_on(request.node.callspec.params["kernel_device"], spec, inputs)
+
+
+@pytest.mark.parametrize("n_cond", [3, 4000])
+def test_gradients_do_not_depend_on_the_number_of_threads(n_cond):
+    inputs, before, results = conditions_of_rays(SPEC, 20_000, n_cond), torch.get_num_threads(), []
     for n_threads in (1, 2):
         torch.set_num_threads(n_threads)
         results.append(gradients(conditioned_mlp, SPEC, inputs))

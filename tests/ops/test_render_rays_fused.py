@@ -112,6 +112,15 @@ def test_shapes_of_networks_and_grid(kernel_device, native, sigma, color, grid):
     assert_matches_reference(inputs, native)
 
 
+def test_the_view_may_be_the_colour_networks_condition(kernel_device):
+    inputs = make_inputs(device=kernel_device)
+    as_condition = dataclasses.replace(COLOR, d_in=15, d_cond=16)
+    for a, b in zip(
+        render_rays_fused(**{**inputs, "color_spec": as_condition}), render_rays_fused(**inputs), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
 def test_growing_steps_and_a_bound_on_samples(kernel_device, native):
     inputs = make_inputs(device=kernel_device)
     assert_matches_reference({**inputs, "cone_angle": 0.03}, native)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,7 +54,9 @@ def render_rays_fused(
     sigmas = (h[:, 0] + density_bias).clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT).exp()
     directions = torch.nn.functional.normalize(rays_d, dim=1)
     views = sh_encode(directions, 4)[samples.ray_indices.long()]
-    rgbs = conditioned_mlp(torch.cat([h[:, 1:], views], 1), color_params, color_spec)
+    # Views as inputs or as conditions: the parameters lie in the same order.
+    color_net = dataclasses.replace(color_spec, d_in=color_spec.d_in + color_spec.d_cond, d_cond=0)
+    rgbs = conditioned_mlp(torch.cat([h[:, 1:], views], 1), color_params, color_net)
     colors, opacities, depths, _ = composite(
         *(sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background, early_stop_eps)
     )
