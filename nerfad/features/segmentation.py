@@ -18,6 +18,8 @@ from nerfad.models_store import find_model
 
 _GUIDE_EPSILON = 1e-3
 _SHOULDER_RISE = 0.4
+# Parts of the person apart from the face's count from this share of the picture on.
+_PART_SHARE = 0.03
 # Cheeks, whose colour is taken for the neck's.
 _CHEEKS = (
     np.array([117, 118, 119, 100, 142, 203, 206, 207, 187, 123]),
@@ -89,13 +91,14 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
 
 
 def _main_parts(mask: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The part with most of the face and the largest part: a scarf in the wall's colour may divide them."""
+    """The part with most of the face and all large parts: a scarf in the wall's colour may divide them."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     if count <= 2:
         return mask
-    of_face = np.bincount(parts[face & mask], minlength=count)
-    largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
-    return (parts == largest) | ((parts == of_face.argmax()) & mask)
+    keep = stats[:, cv2.CC_STAT_AREA] > _PART_SHARE * mask.size
+    keep[np.bincount(parts[face & mask], minlength=count).argmax()] = True
+    keep[0] = False
+    return keep[parts]
 
 
 def _below_jaw(points: np.ndarray, height: int, width: int) -> np.ndarray:
