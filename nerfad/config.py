@@ -33,6 +33,7 @@ class FieldConfig:
     n_hidden_color: int = 2
     n_geometry: int = 15
     density_bias: float = -1.0
+    sees_pose: bool = False
 
     def __post_init__(self) -> None:
         _require(8 <= self.log2_table_size <= 24, "field.log2_table_size must be between 8 and 24.")
@@ -87,6 +88,7 @@ class OptimConfig:
     torso_share: float = 0.25
     lr_table: float = 1e-2
     lr_networks: float = 2e-3
+    lr_poses: float = 2e-4
     hold_share: float = 0.3
     final_lr: float = 0.03
     weight_decay: float = 1e-4

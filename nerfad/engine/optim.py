@@ -27,17 +27,21 @@ def lr_scale(step: int, share: float, config: OptimConfig) -> float:
 class Optimiser:
     """AdamW whose state is a flat dict of tensors, so that it goes into a checkpoint as it is.
 
-    Grid tables get `lr_table` and no decay, everything else `lr_networks`.
+    Grid tables get `lr_table`, poses `lr_poses`, both without decay; everything else `lr_networks`.
     """
 
     def __init__(self, parameters: dict[str, Tensor], config: OptimConfig) -> None:
         self.parameters = {key: value for key, value in parameters.items() if value.numel() > 0}
-        tables = [value for key, value in self.parameters.items() if key.endswith("table")]
-        others = [value for key, value in self.parameters.items() if not key.endswith("table")]
+        kinds: dict[str, list[Tensor]] = {"table": [], "pose_delta": [], "other": []}
+        for key, value in self.parameters.items():
+            name = key.rsplit(".", 1)[-1]
+            kinds[name if name in kinds else "other"].append(value)
         groups = [
-            {"params": tables, "lr": config.lr_table, "weight_decay": 0.0},
-            {"params": others, "lr": config.lr_networks, "weight_decay": config.weight_decay},
+            {"params": kinds["table"], "lr": config.lr_table, "weight_decay": 0.0},
+            {"params": kinds["pose_delta"], "lr": config.lr_poses, "weight_decay": 0.0},
+            {"params": kinds["other"], "lr": config.lr_networks, "weight_decay": config.weight_decay},
         ]
+        groups = [group for group in groups if group["params"]]
         self._adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self._base_lrs = [group["lr"] for group in groups]
 

@@ -78,11 +78,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
     dataset = load_dataset(config.dataset, config.size)
     if saved is not None:
         saved.check_dataset(dataset)
-    run = _Run(config, dataset, saved, progress, started)
+    run = TrainingRun(config, dataset, saved, progress, started)
     return run.go()
 
 
-class _Run:
+class TrainingRun:
     """A run from its first second to its last, or from one call to the next."""
 
     def __init__(
@@ -187,7 +187,7 @@ class _Run:
         model.fit_poses(scene.c2w, scene.body)
         self.log.stage(0.0, "carving the visual hull")
         chosen = torch.linspace(0, len(self.store) - 1, min(HULL_FRAMES, len(self.store))).long()
-        masks = grown(self.store.labels[chosen] == HEAD, max(1, self.store.height // 100))
+        masks = grown(self.store.labels[chosen] == HEAD, max(1, self.store.height // 64))
         model.head.occupancy.restrict(
             lambda points: visual_hull(points, masks, scene.camera, scene.c2w[chosen])
         )
@@ -291,7 +291,13 @@ class _StopRequest:
 def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel:
     """An avatar model of the sizes that `config` asks for."""
     return AvatarModel(
-        config.field, config.torso, config.occupancy, n_codes, config.optim.appearance_dims, n_frames
+        config.field,
+        config.torso,
+        config.occupancy,
+        n_codes,
+        config.optim.appearance_dims,
+        n_frames,
+        config.optim.refine_poses,
     )
 
 

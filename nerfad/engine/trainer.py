@@ -12,14 +12,14 @@ from nerfad.config import TrainConfig
 from nerfad.engine.conditions import ConditionTable
 from nerfad.engine.optim import Optimiser, lr_scale
 from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch
-from nerfad.models.avatar import AvatarModel, LayeredRays
+from nerfad.models.avatar import AvatarModel, LayeredRays, moved_cameras
 
 FEW_RAYS_STEPS = 600
 """Steps with half the rays: before the grid is pruned a ray costs several times what it costs later."""
 MARK_EVERY = 4
 EARLY_STEPS, EARLY_UPDATE_EVERY, UPDATE_EVERY = 1024, 64, 256
 PRUNE_FROM_STEP = 512
-POSE_NOISE = 0.1
+POSE_NOISE = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,12 @@ class Trainer:
         batch = self.store.draw(frames, n_rays, optim, self.generator)
         cond = self.conditions.draw(frames, optim, self.generator)
         cond = torch.cat([cond, self.model.appearance[frames]], 1)
+        c2w = self.scene.c2w[frames]
+        if len(self.model.pose_delta):
+            c2w = moved_cameras(c2w, self.model.pose_delta[frames])
         rays = self.model(
             self.scene.camera,
-            self.scene.c2w[frames],
+            c2w,
             self.scene.body[frames],
             batch.pixels,
             batch.frame_index,
@@ -128,6 +131,10 @@ class Trainer:
         if early or step % (2 * UPDATE_EVERY) == 0:
             cond = self.conditions.spread(settings.n_conditions, self.generator)
             cond = torch.nn.functional.pad(cond, (0, self.model.n_appearance))
+            if self.model.head.field.config.sees_pose:
+                some = torch.randint(len(self.scene.c2w), (len(cond),), generator=self.generator)
+                pose = self.model.describe_pose(self.scene.c2w[some], self.scene.body[some])
+                cond = torch.cat([cond, pose], 1)
             decay = 0.0 if step == EARLY_UPDATE_EVERY else (0.5 if early else 0.9)
             grid.update(lambda positions: self.model.head.field.densities(positions, cond), decay)
         threshold = min(settings.threshold, 0.1 + step / 250)
@@ -152,7 +159,7 @@ class Trainer:
 
 
 def visual_hull(
-    positions: Tensor, masks: Tensor, camera: Camera, c2w: Tensor, agreement: float = 0.9
+    positions: Tensor, masks: Tensor, camera: Camera, c2w: Tensor, agreement: float = 0.6
 ) -> Tensor:
     """Whether points [k, 3] (box units) lie in the head's mask in most frames, bool [k].
 

@@ -33,6 +33,7 @@ class AvatarModel(nn.Module):
         n_codes: numbers of the condition that are not learnt (speech codes and blink).
         n_appearance: length of the learnt appearance code of every training frame (0: none).
         n_frames: training frames.
+        refine_poses: learn a small correction of every training pose.
     """
 
     pose_mean: Tensor
@@ -46,12 +47,14 @@ class AvatarModel(nn.Module):
         n_codes: int,
         n_appearance: int = 0,
         n_frames: int = 0,
+        refine_poses: bool = False,
     ) -> None:
         super().__init__()
         self.n_codes, self.n_appearance = n_codes, n_appearance
-        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance), occupancy)
+        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance + (N_POSE if field.sees_pose else 0)), occupancy)
         self.torso = Torso(torso) if torso.enabled else None
         self.appearance = nn.Parameter(torch.zeros(n_frames, n_appearance))
+        self.pose_delta = nn.Parameter(torch.zeros(n_frames if refine_poses else 0, 6))
         self.register_buffer("pose_mean", torch.zeros(N_POSE))
         self.register_buffer("pose_std", torch.ones(N_POSE))
 
@@ -80,10 +83,12 @@ class AvatarModel(nn.Module):
             pose_noise: standard deviation of noise on the torso's standardised pose.
         """
         behind, torso_opacities, shift = background, None, None
+        pose = self.describe_pose(c2w, body)
+        if pose_noise > 0:
+            pose = pose + pose_noise * torch.randn_like(pose)
+        if self.head.field.config.sees_pose:
+            cond = torch.cat([cond, pose], 1)
         if self.torso is not None:
-            pose = self.describe_pose(c2w, body)
-            if pose_noise > 0:
-                pose = pose + pose_noise * torch.randn_like(pose)
             colors, torso_opacities, shift = self.torso(
                 picture_points(camera, pixels), body, pose, frame_index
             )
@@ -102,6 +107,19 @@ class AvatarModel(nn.Module):
         raw = raw_pose(c2w, body)
         self.pose_mean.copy_(raw.mean(0))
         self.pose_std.copy_(raw.std(0, correction=0).clamp_min(1e-4))
+
+
+def moved_cameras(c2w: Tensor, delta: Tensor) -> Tensor:
+    """Poses [n, 4, 4] in box units turned about the box's middle and shifted by delta [n, 6] (rotation vector in
+    rad, shift); differentiable in delta.
+    """
+    x, y, z = delta[:, 0], delta[:, 1], delta[:, 2]
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).view(-1, 3, 3)
+    turn = torch.linalg.matrix_exp(skew)
+    axes = turn @ c2w[:, :3, :3]
+    place = (turn @ (c2w[:, :3, 3:] - 0.5)) + 0.5 + delta[:, 3:, None]
+    return torch.cat([torch.cat([axes, place], 2), c2w[:, 3:]], 1)
 
 
 def raw_pose(c2w: Tensor, body: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Torso(nn.Module):
         self.picture = ConditionedMLP(
             MLPSpec(
                 d_in=self.encoding.n_outputs,
-                d_cond=N_POSE,
+                d_cond=0,  # a pose moves the cloth but does not repaint it
                 d_hidden=config.width,
                 n_hidden=config.n_hidden,
                 d_out=4,
@@ -70,7 +70,7 @@ class Torso(nn.Module):
         waves = freq_encode(2.0 * still, self.config.deformation_octaves)
         shift = self.config.max_deformation * torch.tanh(self.deformation(waves, pose, frame_index))
         encoded = self.encoding(to_grid(still + shift))
-        rgba = self.picture(encoded, pose, frame_index)
+        rgba = self.picture(encoded)
         return rgba[:, :3], rgba[:, 3], shift
 
 

@@ -143,6 +143,13 @@ def test_streaming_preset_listens_less_far_ahead(data, tmp_path):
     assert checkpoint.load_meta(tmp_path)["audio"]["config"]["lookahead_s"] == 0.12
 
 
+def test_refined_poses_move_a_little(data, tmp_path):
+    changes = {"optim": dataclasses.replace(SMALL["optim"], refine_poses=True)}
+    train(config(data, tmp_path, steps=40, **changes))
+    delta = checkpoint.load(tmp_path).tensors["model.pose_delta"].abs().amax()
+    assert 1e-5 < delta < 0.05
+
+
 def test_without_torso_and_with_appearance(data, tmp_path):
     changes = {
         "torso": dataclasses.replace(SMALL["torso"], enabled=False),
