@@ -11,7 +11,8 @@ from torch import Tensor
 from nerfad.cameras import Camera
 from nerfad.models.avatar import AvatarModel
 
-CHUNK = 8192
+CHUNK = 65536
+"""Pixels at a time: bounds the memory of the torso's features."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,9 @@ def draw_frame(
     behind = background.reshape(-1, 3)
     parts = []
     for chunk in torch.arange(len(pixels)).split(CHUNK):
-        rays = model(
-            camera,
-            c2w[None],
-            body[None],
-            pixels[chunk],
-            torch.zeros(len(chunk), dtype=torch.int32),
-            cond[None],
-            behind[chunk],
-        )
-        alone = rays.colors - (1 - rays.head.opacities[:, None]) * rays.behind
-        parts.append((rays.colors, alone, rays.head.opacities, rays.head.depths))
+        rays = model.draw(camera, c2w[None], body[None], pixels[chunk], cond[None], behind[chunk])
+        alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
+        parts.append((rays.colors, alone, rays.opacities, rays.depths))
     colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))
     image = colors.clamp(0, 1).mul(255).add(0.5).to(torch.uint8)
     return RenderedFrame(

@@ -131,10 +131,9 @@ class Trainer:
         if early or step % (2 * UPDATE_EVERY) == 0:
             cond = self.conditions.spread(settings.n_conditions, self.generator)
             cond = torch.nn.functional.pad(cond, (0, self.model.n_appearance))
-            if self.model.head.field.config.sees_pose:
-                some = torch.randint(len(self.scene.c2w), (len(cond),), generator=self.generator)
-                pose = self.model.describe_pose(self.scene.c2w[some], self.scene.body[some])
-                cond = torch.cat([cond, pose], 1)
+            some = torch.randint(len(self.store), (len(cond),), generator=self.generator)
+            pose = self.model.describe_pose(self.scene.c2w[some], self.scene.body[some])
+            cond = self.model.field_condition(cond, pose)
             decay = 0.0 if step == EARLY_UPDATE_EVERY else (0.5 if early else 0.9)
             grid.update(lambda positions: self.model.head.field.densities(positions, cond), decay)
         threshold = min(settings.threshold, 0.1 + step / 250)

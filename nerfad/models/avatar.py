@@ -12,7 +12,7 @@ from nerfad.cameras import Camera
 from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.models.field import TalkingField
 from nerfad.models.renderer import HeadRays, HeadRenderer
-from nerfad.models.torso import N_POSE, Torso
+from nerfad.models.torso import N_HEAD_POSE, N_POSE, Torso
 
 
 @dataclass
@@ -24,6 +24,16 @@ class LayeredRays:
     behind: Tensor  # torso over background
     torso_opacities: Tensor | None
     torso_shift: Tensor | None
+
+
+@dataclass
+class DrawnRays:
+    """Pixels drawn without a gradient."""
+
+    colors: Tensor
+    opacities: Tensor  # of the head
+    depths: Tensor
+    behind: Tensor
 
 
 class AvatarModel(nn.Module):
@@ -51,7 +61,8 @@ class AvatarModel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_codes, self.n_appearance = n_codes, n_appearance
-        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance + (N_POSE if field.sees_pose else 0)), occupancy)
+        n_cond = n_codes + n_appearance + (N_HEAD_POSE if field.sees_pose else 0)
+        self.head = HeadRenderer(TalkingField(field, n_cond), occupancy)
         self.torso = Torso(torso) if torso.enabled else None
         self.appearance = nn.Parameter(torch.zeros(n_frames, n_appearance))
         self.pose_delta = nn.Parameter(torch.zeros(n_frames if refine_poses else 0, 6))
@@ -82,20 +93,50 @@ class AvatarModel(nn.Module):
             background: [n_rays, 3].
             pose_noise: standard deviation of noise on the torso's standardised pose.
         """
-        behind, torso_opacities, shift = background, None, None
         pose = self.describe_pose(c2w, body)
         if pose_noise > 0:
             pose = pose + pose_noise * torch.randn_like(pose)
-        if self.head.field.config.sees_pose:
-            cond = torch.cat([cond, pose], 1)
-        if self.torso is not None:
-            colors, torso_opacities, shift = self.torso(
-                picture_points(camera, pixels), body, pose, frame_index
-            )
-            behind = colors * torso_opacities[:, None] + background * (1 - torso_opacities[:, None])
+        behind, torso_opacities, shift = self._behind(camera, body, pose, pixels, frame_index, background)
         rays_o, rays_d = camera.rays(c2w[frame_index.long()], pixels)
+        cond = self.field_condition(cond, pose)
         head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, frame_index, behind, jitter)
         return LayeredRays(head.colors, head, behind, torso_opacities, shift)
+
+    @torch.no_grad()
+    def draw(
+        self, camera: Camera, c2w: Tensor, body: Tensor, pixels: Tensor, cond: Tensor, background: Tensor
+    ) -> DrawnRays:
+        """Pixels [n, 2] of one frame in one pass: c2w [1, 4, 4], body [1, 4], cond [1, c]; like `forward`."""
+        pose = self.describe_pose(c2w, body)
+        index = torch.zeros(len(pixels), dtype=torch.int32)
+        behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
+        rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
+        cond = self.field_condition(cond, pose)
+        drawn = self.head.draw(rays_o.contiguous(), rays_d.contiguous(), cond, behind)
+        return DrawnRays(*drawn, behind)
+
+    def field_condition(self, cond: Tensor, pose: Tensor) -> Tensor:
+        """What the field is told: the condition [n_frames, c], and the head's pose where it sees that."""
+        if not self.head.field.config.sees_pose:
+            return cond
+        return torch.cat([cond, pose[:, :N_HEAD_POSE]], 1)
+
+    def _behind(
+        self,
+        camera: Camera,
+        body: Tensor,
+        pose: Tensor,
+        pixels: Tensor,
+        frame_index: Tensor,
+        background: Tensor,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Torso over background, the torso's opacities and its deformation."""
+        if self.torso is None:
+            return background, None, None
+        points = picture_points(camera, pixels)
+        colors, opacities, shift = self.torso(points, body, pose, frame_index)
+        behind = colors * opacities[:, None] + background * (1 - opacities[:, None])
+        return behind, opacities, shift
 
     def describe_pose(self, c2w: Tensor, body: Tensor) -> Tensor:
         """What moves the torso: [n_frames, N_POSE] of poses in box units, standardised, within ±3."""
@@ -110,8 +151,9 @@ class AvatarModel(nn.Module):
 
 
 def moved_cameras(c2w: Tensor, delta: Tensor) -> Tensor:
-    """Poses [n, 4, 4] in box units turned about the box's middle and shifted by delta [n, 6] (rotation vector in
-    rad, shift); differentiable in delta.
+    """Poses [n, 4, 4] in box units, turned about the box's middle and shifted.
+
+    Differentiable in delta [n, 6]: a rotation vector in rad and a shift.
     """
     x, y, z = delta[:, 0], delta[:, 1], delta[:, 2]
     zero = torch.zeros_like(x)

@@ -6,7 +6,7 @@ size, thresholds and densities mean the same for every data set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nerfad.config import OccupancyConfig
 from nerfad.models.field import TalkingField
 from nerfad.nn import OccupancyGrid
-from nerfad.ops import composite, march, ray_aabb, sample_positions
+from nerfad.ops import composite, march, ray_aabb, render_rays_fused, sample_positions
 
 UNIT_BOX = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 
@@ -115,3 +115,36 @@ class HeadRenderer(nn.Module):
             sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background
         )
         return HeadRays(colors, opacities, depths, weights, positions.detach(), samples.n_dropped)
+
+    @torch.no_grad()
+    def draw(
+        self, rays_o: Tensor, rays_d: Tensor, cond: Tensor, background: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours, opacities and depths of rays under one condition, in one pass; not differentiable.
+
+        The same pixels as `forward` without jitter, up to rounding.
+        """
+        t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
+        field = self.field
+        color = field.color_net.spec
+        return render_rays_fused(
+            rays_o,
+            rays_d,
+            t_min,
+            t_max,
+            self.box.unit,
+            self.occupancy.density_bitfield,
+            self.occupancy.resolution,
+            self.step_size,
+            field.encoding.table,
+            field.encoding.spec,
+            field.density_net.params,
+            field.density_net.spec,
+            field.color_net.params,
+            # The flat parameters are the same whether the direction is an input or a condition.
+            replace(color, d_in=color.d_in + color.d_cond, d_cond=0),
+            cond,
+            background,
+            max_samples_per_ray=self.config.max_samples_per_ray,
+            density_bias=field.config.density_bias,
+        )

@@ -89,3 +89,20 @@ def test_every_parameter_gets_a_gradient():
     rays.colors.square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_one_pass_draws_the_same_pixels():
+    model = small_model()
+    with torch.no_grad():
+        model.head.field.encoding.table.uniform_(-0.5, 0.5)
+    c2w = torch.eye(4)[None].clone()
+    c2w[0, :3, 3] = torch.tensor([0.5, 0.5, 3.0])
+    pixels = torch.cartesian_prod(torch.arange(32), torch.arange(32))
+    cond, background = torch.randn(1, 3), torch.rand(1024, 3)
+    index = torch.zeros(1024, dtype=torch.int32)
+    slow = model(CAMERA, c2w, torch.zeros(1, 4), pixels, index, cond, background)
+    fast = model.draw(CAMERA, c2w, torch.zeros(1, 4), pixels, cond, background)
+    assert slow.head.opacities.max() > 0.15
+    torch.testing.assert_close(fast.colors, slow.colors, atol=2e-4, rtol=0)
+    torch.testing.assert_close(fast.opacities, slow.head.opacities, atol=2e-4, rtol=0)
+    torch.testing.assert_close(fast.depths, slow.head.depths, atol=1e-3, rtol=0)
