@@ -14,10 +14,11 @@ from nerfad.engine.optim import Optimiser, lr_scale
 from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch
 from nerfad.models.avatar import AvatarModel, LayeredRays, moved_cameras
 
-FEW_RAYS_STEPS = 600
-"""Steps with half the rays: before the grid is pruned a ray costs several times what it costs later."""
+FEW_RAYS = ((256, 4), (600, 2))
+"""(until step, divisor): before the grid is pruned a ray costs several times what it costs later."""
 MARK_EVERY = 4
 EARLY_STEPS, EARLY_UPDATE_EVERY, UPDATE_EVERY = 1024, 64, 256
+FIRST_UPDATE_STEP = 192
 PRUNE_FROM_STEP = 512
 POSE_NOISE = 0.3
 
@@ -64,7 +65,8 @@ class Trainer:
         """
         optim = self.config.optim
         frames = self._next_frames(min(optim.n_frames, len(self.store)))
-        n_rays = optim.n_rays if self.n_steps >= FEW_RAYS_STEPS else optim.n_rays // 2
+        divisor = next((d for until, d in FEW_RAYS if self.n_steps < until), 1)
+        n_rays = max(len(frames), optim.n_rays // divisor)
         batch = self.store.draw(frames, n_rays, optim, self.generator)
         cond = self.conditions.draw(frames, optim, self.generator)
         cond = torch.cat([cond, self.model.appearance[frames]], 1)
@@ -126,7 +128,7 @@ class Trainer:
             visible = rays.head.weights > settings.visible_weight
             grid.mark_seen(rays.head.positions[visible], step)
         early = step < EARLY_STEPS
-        if step % (EARLY_UPDATE_EVERY if early else UPDATE_EVERY) != 0:
+        if step < FIRST_UPDATE_STEP or step % (EARLY_UPDATE_EVERY if early else UPDATE_EVERY) != 0:
             return
         if early or step % (2 * UPDATE_EVERY) == 0:
             cond = self.conditions.spread(settings.n_conditions, self.generator)
@@ -134,9 +136,9 @@ class Trainer:
             some = torch.randint(len(self.store), (len(cond),), generator=self.generator)
             pose = self.model.describe_pose(self.scene.c2w[some], self.scene.body[some])
             cond = self.model.field_condition(cond, pose)
-            decay = 0.0 if step == EARLY_UPDATE_EVERY else (0.5 if early else 0.9)
+            decay = 0.0 if step == FIRST_UPDATE_STEP else (0.5 if early else 0.9)
             grid.update(lambda positions: self.model.head.field.densities(positions, cond), decay)
-        threshold = min(settings.threshold, 0.1 + step / 250)
+        threshold = min(settings.threshold, 0.1 + (step - FIRST_UPDATE_STEP) / 200)
         seen_since = step - max(200, min(2000, step // 3)) if step >= PRUNE_FROM_STEP else None
         grid.rebuild(threshold, seen_since)
 
@@ -158,7 +160,7 @@ class Trainer:
 
 
 def visual_hull(
-    positions: Tensor, masks: Tensor, camera: Camera, c2w: Tensor, agreement: float = 0.6
+    positions: Tensor, masks: Tensor, camera: Camera, c2w: Tensor, agreement: float = 0.75
 ) -> Tensor:
     """Whether points [k, 3] (box units) lie in the head's mask in most frames, bool [k].
 

@@ -15,6 +15,8 @@ from nerfad.ops import GridSpec, MLPSpec, sh_encode
 
 SH_DEGREE = 4
 LOG_DENSITY_LIMIT = 15.0
+COND_SCALE = 0.1
+"""At first the condition must not outshout the grid, whose features start near zero."""
 
 
 class TalkingField(nn.Module):
@@ -45,7 +47,8 @@ class TalkingField(nn.Module):
                 d_hidden=config.width,
                 n_hidden=config.n_hidden_density,
                 d_out=1 + config.n_geometry,
-            )
+            ),
+            cond_scale=COND_SCALE,
         )
         # The direction is the colour network's condition: its share is then computed once per ray.
         self.color_net = ConditionedMLP(

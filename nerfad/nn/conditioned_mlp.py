@@ -13,6 +13,7 @@ class ConditionedMLP(nn.Module):
     Args:
         spec: sizes and output activation.
         output_scale: factor on the initial weights of the last layer, below 1 for outputs near zero.
+        cond_scale: factor on the initial weights of the condition, below 1 where the input should count first.
 
     Example:
         >>> import torch
@@ -23,11 +24,16 @@ class ConditionedMLP(nn.Module):
         torch.Size([5, 4])
     """
 
-    def __init__(self, spec: MLPSpec, output_scale: float = 1.0) -> None:
+    def __init__(self, spec: MLPSpec, output_scale: float = 1.0, cond_scale: float = 1.0) -> None:
         super().__init__()
         self.spec = spec
         params = spec.init()
-        spec.split(params)[-1][0].mul_(output_scale)
+        layers = spec.split(params)
+        # With zero biases and a grid that starts near zero, every unit would sit on the kink of its ReLU.
+        for weight, bias in layers[:-1]:
+            bias.uniform_(-1.0, 1.0).div_(weight.shape[1] ** 0.5)
+        layers[0][0][:, spec.d_in :].mul_(cond_scale)
+        layers[-1][0].mul_(output_scale)
         self.params = nn.Parameter(params)
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:

@@ -41,3 +41,11 @@ def test_conditioned_mlp_equals_its_layers():
     (w0, b0), (w1, b1) = mlp.layers()
     hidden = torch.relu(torch.cat([x, cond.expand(7, 2)], 1) @ w0.T + b0)
     torch.testing.assert_close(mlp(x, cond), hidden @ w1.T + b1)
+
+
+def test_condition_can_start_small():
+    torch.manual_seed(0)
+    spec = MLPSpec(d_in=5, d_cond=2, d_hidden=16, n_hidden=1, d_out=3)
+    x = torch.randn(7, 5)
+    mlp = ConditionedMLP(spec, cond_scale=0.0)
+    torch.testing.assert_close(mlp(x, torch.randn(1, 2)), mlp(x, torch.zeros(1, 2)))
