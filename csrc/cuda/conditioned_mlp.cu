@@ -11,8 +11,8 @@ namespace nerfad {
 
 namespace {
 
-constexpr int kMaxBlocks = 1024, kMaxFoldedSums = 16384;
-constexpr int kBlocksPerMultiprocessor = 2;
+constexpr int kMaxBlocks = 1024;
+constexpr int kBlocksPerMultiprocessor = 2, kPackBlocks = 128;
 
 int mma_shared_bytes(const MlpShape& s, bool backward) {
   const int n_buffers = backward ? s.n_hidden : 2;
@@ -23,12 +23,11 @@ bool fits_mma(const MlpShape& s, bool backward) {
   return mma_shared_bytes(s, backward) <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
-int n_blocks_for(const ConditionedMlpFwd<float>& p, bool backward) {
+int n_blocks_for(const ConditionedMlpFwd<float>& p) {
   const int64_t tiles = (p.n_samples + kMmaTile - 1) / kMmaTile;
   int64_t n =
       static_cast<int64_t>(kBlocksPerMultiprocessor) * device_attribute(cudaDevAttrMultiProcessorCount);
   if (n > kMaxBlocks) n = kMaxBlocks;
-  if (backward && n > kMaxFoldedSums / p.n_cond) n = kMaxFoldedSums / p.n_cond;
   if (n > tiles) n = tiles;
   return static_cast<int>(n < 1 ? 1 : n);
 }
@@ -44,19 +43,23 @@ int launch_mma_fwd(const ConditionedMlpFwd<float>& p, cudaStream_t stream) {
   const MmaScratch m = mma_scratch(p, 0);
   const int bytes = mma_shared_bytes(p.shape, false);
   if (cudaError_t error = allow_shared(mlp_fwd_mma_kernel, bytes)) return error;
-  if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(32), dim3(256), 0, stream, p, m)) return error;
-  return NERFAD_LAUNCH(mlp_fwd_mma_kernel, dim3(n_blocks_for(p, false)), dim3(kMmaThreads), bytes, stream, p,
-                       m);
+  if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(kPackBlocks), dim3(256), 0, stream, p, m)) return error;
+  return NERFAD_LAUNCH(mlp_fwd_mma_kernel, dim3(n_blocks_for(p)), dim3(kMmaThreads), bytes, stream, p, m);
 }
 
 int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   const MlpShape& s = p.fwd.shape;
-  const int n_blocks = n_blocks_for(p.fwd, true), bytes = mma_shared_bytes(s, true);
+  const int n_blocks = n_blocks_for(p.fwd), bytes = mma_shared_bytes(s, true);
   const MmaScratch m = mma_scratch(p.fwd, n_blocks);
   const int64_t n_folded = p.fwd.n_cond * mma_padded(s.d_hidden);
   if (cudaError_t error = allow_shared(mlp_bwd_mma_kernel, bytes)) return error;
   if (cudaError_t error = cudaMemsetAsync(m.largest_grad, 0, sizeof(float), stream)) return error;
-  if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(32), dim3(256), 0, stream, p.fwd, m)) return error;
+  if (cudaError_t error =
+          cudaMemsetAsync(m.folded_sum, 0, sizeof(float) * static_cast<size_t>(n_folded), stream)) {
+    return error;
+  }
+  if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(kPackBlocks), dim3(256), 0, stream, p.fwd, m))
+    return error;
   if (int error = NERFAD_LAUNCH(mlp_largest_grad_kernel, dim3(64), dim3(256), 0, stream, p.grad_out,
                                 p.fwd.n_samples * s.d_out, m.largest_grad)) {
     return error;
@@ -64,15 +67,17 @@ int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   if (int error = NERFAD_LAUNCH(mlp_bwd_mma_kernel, dim3(n_blocks), dim3(kMmaThreads), bytes, stream, p, m)) {
     return error;
   }
-  if (int error = NERFAD_LAUNCH(mlp_sum_folded_kernel, blocks_for(n_folded), dim3(kBlock), 0, stream, p, m,
-                                n_blocks)) {
-    return error;
+  if (m.own_folded_sums) {
+    if (int error = NERFAD_LAUNCH(mlp_sum_folded_kernel, blocks_for(n_folded), dim3(kBlock), 0, stream, p, m,
+                                  n_blocks)) {
+      return error;
+    }
   }
   if (int error = NERFAD_LAUNCH(mlp_sum_params_kernel, blocks_for(s.n_params()), dim3(kBlock), 0, stream, p,
                                 m, n_blocks)) {
     return error;
   }
-  return launch_mlp_cond_grad(p, m.folded_sum, mma_padded(s.d_hidden), stream);
+  return launch_unfold(p, m.folded_sum, mma_padded(s.d_hidden), stream);
 }
 
 }  // namespace
@@ -90,7 +95,7 @@ NERFAD_EXPORT int64_t nerfad_cuda_conditioned_mlp_fwd_scratch(const ConditionedM
 
 NERFAD_EXPORT int64_t nerfad_cuda_conditioned_mlp_bwd_scratch(const ConditionedMlpBwd<float>* p) {
   if (!nerfad::fits_mma(p->fwd.shape, true)) return nerfad::plain_layout(p->fwd, true).size;
-  return nerfad::mma_scratch(p->fwd, nerfad::n_blocks_for(p->fwd, true)).size;
+  return nerfad::mma_scratch(p->fwd, nerfad::n_blocks_for(p->fwd)).size;
 }
 
 NERFAD_EXPORT int nerfad_cuda_conditioned_mlp_fwd(const ConditionedMlpFwd<float>* p, void* stream) {

@@ -47,23 +47,42 @@ __device__ __forceinline__ void add_weight_grad(const __half* delta, int delta_s
   }
 }
 
-// Column sums of delta over the block's tile, by condition for the first layer; a thread per column.
-__device__ __forceinline__ void add_bias_grad(const ConditionedMlpFwd<float>& p, const __half* delta,
-                                              int stride, int n_out, int64_t tile, bool by_condition,
-                                              float* sums) {
+// Column sums of delta over the block's tile; a thread per column.
+__device__ __forceinline__ void add_bias_grad(const __half* delta, int stride, int n_out, float* sums) {
   for (int n = static_cast<int>(threadIdx.x); n < n_out; n += kMmaThreads) {
     float sum = 0;
-    int64_t condition = by_condition ? condition_of(p, tile) : 0;
-    for (int row = 0; row < kMmaTile; ++row) {
-      const int64_t next = by_condition ? condition_of(p, tile + row) : 0;
+    for (int row = 0; row < kMmaTile; ++row) sum += __half2float(delta[row * stride + n]);
+    sums[n] += sum;
+  }
+}
+
+// The same by condition, for the first layer: run by run, into the block's own sums or, in no fixed order,
+// into those of all blocks.
+__device__ __forceinline__ void add_folded_grad(const ConditionedMlpFwd<float>& p, const MmaScratch& m,
+                                                const __half* delta, int stride, int64_t tile, float scale,
+                                                float* own_sums) {
+  const int width = mma_padded(p.shape.d_hidden);
+  for (int n = static_cast<int>(threadIdx.x); n < width; n += kMmaThreads) {
+    const auto flush = [&](int64_t condition, float sum) {
+      const int64_t at = condition * width + n;
+      if (m.own_folded_sums) {
+        own_sums[at] += sum;
+      } else {
+        atomicAdd(m.folded_sum + at, sum / scale);
+      }
+    };
+    float sum = 0;
+    int64_t condition = condition_of(p, tile);
+    for (int row = 0; row < kMmaTile && tile + row < p.n_samples; ++row) {
+      const int64_t next = condition_of(p, tile + row);
       if (next != condition) {
-        sums[condition * n_out + n] += sum;
+        flush(condition, sum);
         sum = 0;
         condition = next;
       }
       sum += __half2float(delta[row * stride + n]);
     }
-    sums[condition * n_out + n] += sum;
+    flush(condition, sum);
   }
 }
 
@@ -127,8 +146,12 @@ __global__ void __launch_bounds__(kMmaThreads)
       __syncthreads();
       add_weight_grad(delta, mma_stride(s.out(l)), mma_padded(s.out(l)), input, mma_stride(s.in(l)),
                       mma_padded(s.in(l)), sums + mma_sum_at(s, l));
-      add_bias_grad(p.fwd, delta, mma_stride(s.out(l)), mma_padded(s.out(l)), tile, l == 0,
-                    l == 0 ? folded_sums : sums + n_weights + mma_bias_at(s, l));
+      if (l == 0) {
+        add_folded_grad(p.fwd, m, delta, mma_stride(s.d_hidden), tile, scale, folded_sums);
+      } else {
+        add_bias_grad(delta, mma_stride(s.out(l)), mma_padded(s.out(l)),
+                      sums + n_weights + mma_bias_at(s, l));
+      }
       __syncthreads();
       input_grad(p, shared, l, delta, input, first, scale);
       delta = input;
@@ -150,15 +173,13 @@ __global__ void mlp_sum_folded_kernel(const ConditionedMlpBwd<float> p, const Mm
   m.folded_sum[i] = sum_blocks(m, n_blocks, at + i) / grad_scale(*m.largest_grad);
 }
 
+// All but the first layer's bias and condition columns.
 __global__ void mlp_sum_params_kernel(const ConditionedMlpBwd<float> p, const MmaScratch m, int n_blocks) {
   const MlpShape& s = p.fwd.shape;
   const int64_t i = thread_index();
   if (i >= s.n_params()) return;
   const MlpParam at = mlp_param(s, i);
-  if (at.layer == 0 && (at.is_bias || at.column >= s.d_in)) {
-    p.grad_params[i] = mlp_first_layer_grad(p, m.folded_sum, mma_padded(s.d_hidden), at);
-    return;
-  }
+  if (is_folded(s, at)) return;
   const int64_t from = at.is_bias ? mma_sum_at(s, s.n_layers()) + mma_bias_at(s, at.layer) + at.row
                                   : mma_sum_at(s, at.layer) + at.row * mma_padded(s.in(at.layer)) + at.column;
   p.grad_params[i] = sum_blocks(m, n_blocks, from) / grad_scale(*m.largest_grad);

@@ -22,16 +22,26 @@ NERFAD_HD MlpParam mlp_param(const MlpShape& s, int64_t i) {
   return {layer, static_cast<int>(at / s.row(layer)), static_cast<int>(at % s.row(layer)), false};
 }
 
-// The first layer's bias and condition columns, from the gradients of the folded biases [n_cond, stride].
-__device__ __forceinline__ float mlp_first_layer_grad(const ConditionedMlpBwd<float>& p, const float* folded,
-                                                      int stride, const MlpParam& at) {
+NERFAD_HD bool is_folded(const MlpShape& s, const MlpParam& at) {
+  return at.layer == 0 && (at.is_bias || at.column >= s.d_in);
+}
+
+// The first layer's bias and condition columns, from the gradients of the folded biases [n_cond, stride]: a
+// warp per parameter.
+__global__ void mlp_first_layer_kernel(const ConditionedMlpBwd<float> p, const float* folded, int stride) {
   const MlpShape& s = p.fwd.shape;
+  const int64_t i = thread_index() / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (i >= s.weight_at(1)) return;
+  const MlpParam at = mlp_param(s, i);
+  if (!is_folded(s, at)) return;
   float sum = 0;
-  for (int64_t c = 0; c < p.fwd.n_cond; ++c) {
+  for (int64_t c = lane; c < p.fwd.n_cond; c += 32) {
     const float g = folded[c * stride + at.row];
     sum += at.is_bias ? g : g * p.fwd.cond[c * s.d_cond + at.column - s.d_in];
   }
-  return sum;
+  for (int k = 16; k > 0; k /= 2) sum += __shfl_down_sync(~0u, sum, k);
+  if (lane == 0) p.grad_params[i] = sum;
 }
 
 __global__ void mlp_cond_grad_kernel(const ConditionedMlpBwd<float> p, const float* folded, int stride) {
@@ -45,9 +55,12 @@ __global__ void mlp_cond_grad_kernel(const ConditionedMlpBwd<float> p, const flo
   p.grad_cond[i] = sum;
 }
 
-inline int launch_mlp_cond_grad(const ConditionedMlpBwd<float>& p, const float* folded, int stride,
-                                cudaStream_t stream) {
-  if (!p.grad_cond) return cudaSuccess;
+// What follows from the gradients of the folded biases.
+inline int launch_unfold(const ConditionedMlpBwd<float>& p, const float* folded, int stride,
+                         cudaStream_t stream) {
+  const int error = NERFAD_LAUNCH(mlp_first_layer_kernel, blocks_for(32 * p.fwd.shape.weight_at(1)),
+                                  dim3(kBlock), 0, stream, p, folded, stride);
+  if (error || !p.grad_cond) return error;
   return NERFAD_LAUNCH(mlp_cond_grad_kernel, blocks_for(p.fwd.n_cond * p.fwd.shape.d_cond), dim3(kBlock), 0,
                        stream, p, folded, stride);
 }
@@ -128,7 +141,7 @@ __global__ void mlp_plain_param_grad_kernel(const ConditionedMlpBwd<float> p, in
   const int64_t i = thread_index() + s.weight_at(l);
   if (i >= s.weight_at(l + 1)) return;
   const MlpParam at = mlp_param(s, i);
-  if (l == 0 && (at.is_bias || at.column >= s.d_in)) return;
+  if (is_folded(s, at)) return;
   float sum = 0;
   for (int64_t m = 0; m < p.fwd.n_samples; ++m) {
     sum += delta[m * s.out(l) + at.row] * (at.is_bias ? 1.0f : x[m * s.in(l) + at.column]);
@@ -147,14 +160,6 @@ __global__ void mlp_plain_folded_grad_kernel(const ConditionedMlpBwd<float> p, c
     const int64_t condition = p.fwd.cond_index ? p.fwd.cond_index[m] : 0;
     grad[condition * width + unit] += delta[m * width + unit];
   }
-}
-
-__global__ void mlp_plain_first_layer_kernel(const ConditionedMlpBwd<float> p, const float* folded) {
-  const MlpShape& s = p.fwd.shape;
-  const int64_t i = thread_index();
-  if (i >= s.weight_at(1)) return;
-  const MlpParam at = mlp_param(s, i);
-  if (at.is_bias || at.column >= s.d_in) p.grad_params[i] = mlp_first_layer_grad(p, folded, s.d_hidden, at);
 }
 
 // dL/dx of layer l, a thread per sample and input; x and grad may be the same hidden buffer.
@@ -194,10 +199,7 @@ inline int launch_plain_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stre
                           stream, p, l, delta, x, grad);
     delta = grad;
   }
-  if (error) return error;
-  error = NERFAD_LAUNCH(mlp_plain_first_layer_kernel, blocks_for(s.weight_at(1)), block, 0, stream, p,
-                        m.folded_grad);
-  return error ? error : launch_mlp_cond_grad(p, m.folded_grad, s.d_hidden, stream);
+  return error ? error : launch_unfold(p, m.folded_grad, s.d_hidden, stream);
 }
 
 }  // namespace

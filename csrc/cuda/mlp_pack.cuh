@@ -8,13 +8,17 @@ namespace nerfad {
 
 namespace {
 
-// Scratch: weights as halves, biases, folded biases, then for backward the largest gradient and each block's
-// sums: weights [out padded, in padded] of each layer, biases of all layers, folded biases [n_cond, padded].
+constexpr int64_t kMaxFoldedSums = 16384;  // conditions x blocks up to which each block has its own sums
+
+// Scratch: weights as halves, biases, folded biases, then for backward the largest gradient, the sums of the
+// folded biases' gradients, and each block's sums: weights [out padded, in padded] of each layer, biases of
+// all layers, and folded biases [n_cond, padded] unless there are too many: then blocks add to folded_sum.
 struct MmaScratch {
   __half* weights;
   float *biases, *folded, *largest_grad, *sums, *folded_sum;
   int64_t sums_size;  // of one block
   int64_t size;       // all, in floats
+  bool own_folded_sums;
 };
 
 NERFAD_HD int mma_sum_at(const MlpShape& s, int layer) {
@@ -34,7 +38,8 @@ inline MmaScratch mma_scratch(const ConditionedMlpFwd<float>& p, int n_sums) {
   r.largest_grad = at += folded;
   r.folded_sum = at += 4;
   r.sums = at += folded;
-  r.sums_size = mma_sum_at(s, s.n_layers()) + mma_bias_size(s) + folded;
+  r.own_folded_sums = p.n_cond * n_sums <= kMaxFoldedSums;
+  r.sums_size = mma_sum_at(s, s.n_layers()) + mma_bias_size(s) + (r.own_folded_sums ? folded : 0);
   r.size = (at - p.scratch) + n_sums * r.sums_size;
   return r;
 }

@@ -60,7 +60,8 @@ def render_rays_fused(
         sigma_params, sigma_spec: density network on the grid's features and the condition; its first output
             is the logarithm of the density, the others are the geometry code.
         color_params, color_spec: colour network on the geometry code and 16 spherical harmonics of the unit
-            direction, which it takes as inputs or as its condition (the parameters are the same); three outputs.
+            direction, which it takes as inputs or as its condition (the parameters are the same); three
+            outputs.
         cond: [1, sigma_spec.d_cond] the condition, or None if d_cond is 0.
         background: [n_rays, 3] colour behind each ray, or None for black.
         early_stop_eps: samples behind a transmittance below this are not evaluated.

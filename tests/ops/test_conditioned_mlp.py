@@ -222,7 +222,7 @@ def conditions_of_rays(spec, n_samples, n_cond):
 
 def test_a_condition_per_ray(kernel_device, request):
     spec = MLPSpec(15, 16, 64, 2, 3, "sigmoid")
-    inputs = conditions_of_rays(spec, 3000, 500)
+    inputs = conditions_of_rays(spec, 6000, 3000)
     inputs = {k: v.to(kernel_device) for k, v in inputs.items()}
     assert_gradients_match_on(request.node.callspec.params["kernel_device"], spec, inputs)
 
