@@ -15,6 +15,7 @@ The folder is an ordinary data set (see data/writer.py) with one more folder, `g
 
 import json
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ from nerfad.data.writer import DatasetWriter, write_json
 from nerfad.errors import NerfadError, OutputError
 from nerfad.features.action_units import BLENDSHAPES
 from nerfad.features.face_mesh import CLASSIC_68, LIPS_OUTER
-from nerfad.io.atomic import atomic_write
+from nerfad.io.atomic import atomic_write, output_error
 from nerfad.progress import Progress, report
 from nerfad.sample.head import SPEECH_UNITS, UNITS
 from nerfad.sample.identity import draw_identity
@@ -132,9 +133,13 @@ def generate(
     _check(seconds, size, seed)
     root = Path(out)
     _check_folder(root)
-    script = write_script(seconds, seed)
-    (root / "manifest.json").unlink(missing_ok=True)
     writer = DatasetWriter(root)
+    try:
+        (root / "ground_truth").mkdir(exist_ok=True)
+        (root / "manifest.json").unlink(missing_ok=True)  # unfinished until it is written again
+    except OSError as error:
+        raise output_error(root, error) from error
+    script = write_script(seconds, seed)
     writer.write_audio(script.wave)
     model = SampleModel(draw_identity(seed), size)
     writer.write_background(_to_bytes(model.background))
@@ -179,7 +184,6 @@ def _check_folder(root: Path) -> None:
 def _run_frames(root: Path, script: Script, seed: int, size: int) -> Iterator[FaceTruth]:
     """Draw and write all frames on all cores; yields each one's landmarks and lip gap in order."""
     frames = range(len(script.times))
-    (root / "ground_truth").mkdir(exist_ok=True)
     setup = (root, script.poses, script.units, seed, size)
     n_workers = min(len(os.sched_getaffinity(0)), 16)
     if n_workers == 1 or len(frames) * size**2 < 100 * 64**2:
@@ -235,6 +239,7 @@ _worker: _Worker | None = None
 
 def _start_worker(*setup: object) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
     _worker = _Worker(*setup)  # type: ignore[arg-type]
 

@@ -313,7 +313,7 @@ class HeadSkin:
         lift = 0.22 * gap * shape
         drop = (top[:, 1] + lift - gap * shape - low[:, 1]) * (shape > 0)
         # closed lips meet in depth too; parted ones may stand one behind the other
-        ease = 1 - 0.5 * float(smoothstep(0.0, 0.8, np.float64(gap)))
+        ease = 1 - 0.5 * float(smoothstep(0.0, 0.8, gap))
         push = (top[:, 2] - low[:, 2]) * ease * (shape > 0)
         column = np.arange(len(v)) % N_COLUMNS
         v[:, 1] += self._follow * np.where(self._upper, lift[column], drop[column])

@@ -376,7 +376,10 @@ def _mirror(u: np.ndarray) -> np.ndarray:
 def _pool(buffer: np.ndarray) -> np.ndarray:
     """Mean over the subsamples of every pixel."""
     s = SUPERSAMPLING
-    total = sum(buffer[i::s, j::s] for i in range(s) for j in range(s))
+    total = np.zeros_like(buffer[::s, ::s])
+    for i in range(s):
+        for j in range(s):
+            total += buffer[i::s, j::s]
     return total / np.float32(s * s)
 
 
@@ -394,4 +397,6 @@ def _look_up(atlas: np.ndarray, texel: np.ndarray) -> np.ndarray:
     padded = np.zeros((-(-n // width) * width, 2), np.float32)
     padded[:n] = texel
     maps = padded.reshape(-1, width, 2)
-    return cv2.remap(atlas, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)[:n]
+    empty = np.empty(0, np.float32)
+    colors = cv2.remap(atlas, maps, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return colors.reshape(-1, 3)[:n]

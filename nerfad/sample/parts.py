@@ -123,7 +123,7 @@ def hair(who: Identity) -> Part:
     over = base[..., 1] - (hairline(style, np.degrees(theta)) + jag)[None]
     top, side = _HAIR_VOLUME[style]
     volume = side + (top - side) * smoothstep(1.0, 9.0, base[..., 1])
-    lumps = 0.10 * noise(rng, *over.shape, 2.5, 6.0) + 0.05 * noise(rng, *over.shape, 1.0, 8.0)
+    lumps = 0.10 * noise(rng, over.shape, 2.5, 6.0) + 0.05 * noise(rng, over.shape, 1.0, 8.0)
     thickness = -0.45 + (volume + 0.45) * smoothstep(-0.4, 1.9, over)
     thickness += lumps * smoothstep(0.3, 2.0, over) * smoothstep(11.9, 9.0, base[..., 1])
     points = base + outward * thickness[..., None]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+def smoothstep(low: float, high: float, x: np.ndarray | float) -> np.ndarray:
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+def bump(x: np.ndarray | float, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
     """A Gaussian of height 1 at (cx, cy)."""
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
@@ -30,9 +30,10 @@ def smooth_max(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return b + (a - b) * blend + radius * blend * (1.0 - blend)
 
 
-def noise(rng: np.random.Generator, rows: int, columns: int, sigma_x: float, sigma_y: float) -> np.ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_x: float, sigma_y: float) -> np.ndarray:
     """Smooth noise of zero mean and unit deviation that wraps around."""
-    white = rng.standard_normal((rows, columns))
+    rows, columns = shape
+    white = rng.standard_normal(shape)
     fx = np.fft.rfftfreq(columns)[None]
     fy = np.fft.fftfreq(rows)[:, None]
     gain = np.exp(-2 * np.pi**2 * ((fx * sigma_x) ** 2 + (fy * sigma_y) ** 2))

@@ -87,8 +87,8 @@ def skin_tile(who: Identity) -> np.ndarray:
     )
     skin = np.asarray(who.skin)
     image = np.broadcast_to(skin, (rows, columns, 3)).astype(np.float32)
-    image *= 1 + 0.018 * noise(rng, rows, columns, 60, 60)[..., None]
-    image *= 1 + 0.010 * noise(rng, rows, columns, 2.5, 2.5)[..., None]
+    image *= 1 + 0.018 * noise(rng, (rows, columns), 60, 60)[..., None]
+    image *= 1 + 0.010 * noise(rng, (rows, columns), 2.5, 2.5)[..., None]
     blush = skin * (1.0, 0.76, 0.74)
     blend(image, blush, 0.45 * twin_bump(x, y, 4.0, -3.2, 1.9, 1.5))
     blend(image, blush, 0.45 * bump(x, y, 0, -3.7, 1.1, 0.9) + 0.2 * bump(x, y, 0, -10, 1.6, 0.9))
@@ -148,7 +148,7 @@ def _paint_lips(
     mask = (
         smoothstep(-soft, soft, top - d) * smoothstep(-soft, soft, d + bottom) * smoothstep(0, 0.15, across)
     )
-    lips = np.asarray(who.lips) * (1 + 0.05 * noise(rng, *x.shape, 1.6, 9)[..., None])
+    lips = np.asarray(who.lips) * (1 + 0.05 * noise(rng, x.shape, 1.6, 9)[..., None])
     lips = lips * (0.90 + 0.10 * smoothstep(0.1, -0.4, d))[..., None]
     image += (lips - image) * (0.92 * mask)[..., None]
     skin = np.asarray(who.skin)
@@ -167,7 +167,7 @@ def _paint_brows(
     half = who.brow_weight * (0.36 - 0.24 * np.clip(u, 0, 1) ** 1.4)
     inside = smoothstep(0.10, -0.12, np.abs(y - ridge) - half) * smoothstep(-0.06, 0.10, u)
     inside *= smoothstep(1.05, 0.85, u)
-    strokes = 0.78 + 0.22 * noise(rng, *x.shape, 3.0, 1.2)
+    strokes = 0.78 + 0.22 * noise(rng, x.shape, 3.0, 1.2)
     dark = np.asarray(who.hair) * 0.62
     blend(image, dark, 0.88 * inside * np.clip(strokes, 0.3, 1))
 
@@ -177,7 +177,7 @@ def _paint_stubble(
 ) -> None:
     region = smoothstep(-5.0, -6.4, y + 0.16 * np.abs(x)) * smoothstep(7.5, 5.5, np.abs(x))
     region = np.maximum(region, 0.8 * bump(x, y, 0, -5.8, 2.0, 0.55))
-    grain = 0.7 + 0.3 * noise(rng, *x.shape, 1.0, 1.0)
+    grain = 0.7 + 0.3 * noise(rng, x.shape, 1.0, 1.0)
     tone = 0.55 * np.asarray(who.skin) * (0.86, 0.88, 0.92) + 0.25 * np.asarray(who.hair)
     blend(image, tone, 0.62 * who.stubble * region * np.clip(grain, 0.2, 1))
 
@@ -186,8 +186,8 @@ def hair_tile(who: Identity) -> np.ndarray:
     """Strands run down the tile's columns; both directions wrap."""
     rng = np.random.default_rng([who.texture_seed, 2])
     size = HAIR_TILE
-    fine = noise(rng, size, size, 1.0, 40)
-    locks = noise(rng, size, size, 5.0, 60)
+    fine = noise(rng, (size, size), 1.0, 40)
+    locks = noise(rng, (size, size), 5.0, 60)
     tone = 1.0 + 0.15 * fine + 0.13 * locks
     return np.asarray(who.hair) * np.clip(tone, 0.35, 1.9)[..., None]
 
@@ -215,8 +215,8 @@ def eye_tile(who: Identity) -> np.ndarray:
 def cloth_tile(who: Identity) -> np.ndarray:
     rng = np.random.default_rng([who.texture_seed, 4])
     size = CLOTH_TILE
-    folds = noise(rng, size, size, 26, 60)
-    weave = noise(rng, size, size, 1.0, 1.0)
+    folds = noise(rng, (size, size), 26, 60)
+    weave = noise(rng, (size, size), 1.0, 1.0)
     return np.asarray(who.cloth) * np.clip(1 + 0.08 * folds + 0.03 * weave, 0.5, 1.5)[..., None]
 
 
@@ -231,5 +231,5 @@ def wall(who: Identity, width: int, height: int) -> np.ndarray:
         box = smoothstep(-0.03, 0.03, u - left) * smoothstep(0.03, -0.03, u - left - rng.uniform(0.08, 0.3))
         box *= smoothstep(-0.03, 0.03, v - top) * smoothstep(0.03, -0.03, v - top - rng.uniform(0.1, 0.4))
         blend(image, np.asarray(who.wall) * rng.uniform(0.55, 1.15) * rng.uniform(0.92, 1.08, 3), 0.55 * box)
-    image = cv2.GaussianBlur(np.clip(image, 0, 1).astype(np.float32), (0, 0), 5)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    soft = cv2.GaussianBlur(np.clip(image, 0, 1).astype(np.float32), (0, 0), 5)
+    return cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)

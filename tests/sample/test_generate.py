@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nerfad.data.dataset import load_dataset
-from nerfad.errors import NerfadError, OutputError
+from nerfad.errors import DatasetError, NerfadError, OutputError
 from nerfad.sample.generate import generate
 
 SECONDS, SIZE = 2.0, 32
@@ -35,11 +35,6 @@ def test_is_an_ordinary_data_set(folder: Path) -> None:
     assert data.torso(0).shape == (SIZE, SIZE, 4)
 
 
-def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
-    generate(tmp_path / "again", seconds=SECONDS, size=SIZE, seed=0)
-    assert _digest(tmp_path / "again") == _digest(folder)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -60,3 +55,27 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds something else"):
         generate(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="name a folder"):
+        generate(tmp_path / "file")
+    with pytest.raises(OutputError, match="file, not a folder"):
+        generate(tmp_path / "file" / "out")
+
+
+def test_stopped_halfway_then_made_again_it_has_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "half"
+
+    def stop(done: float, text: str) -> None:
+        if done > 0.1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(root, seconds=SECONDS, size=SIZE, seed=0, progress=stop)
+    assert not (root / "manifest.json").exists()
+    with pytest.raises(DatasetError):
+        load_dataset(root)
+    generate(root, seconds=SECONDS, size=SIZE, seed=0)
+    assert _digest(root) == _digest(folder)
