@@ -43,7 +43,7 @@ class DatasetWriter:
         True
     """
 
-    FOLDERS = ("ori_imgs", "gt_imgs", "torso_imgs", "parsing")
+    FOLDERS = ("ori_imgs", "gt_imgs", "torso_imgs", "parsing", "face_imgs")
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -65,6 +65,7 @@ class DatasetWriter:
         gt_image: np.ndarray | None = None,
         labels: np.ndarray | None = None,
         torso: np.ndarray | None = None,
+        face: np.ndarray | None = None,
         landmarks_68: np.ndarray | None = None,
     ) -> None:
         """Write what is given of one frame.
@@ -75,6 +76,7 @@ class DatasetWriter:
             gt_image: uint8 RGB [H, W, 3], the frame with its background replaced by the plate.
             labels: uint8 [H, W], 0 background, 1 head, 2 neck, 3 torso.
             torso: uint8 RGBA [H, W, 4], neck and torso alone.
+            face: uint8 RGB, the face alone.
             landmarks_68: [68, 2] the classic face points, (column, row) in pixels.
         """
         if landmarks_68 is not None:
@@ -86,6 +88,8 @@ class DatasetWriter:
             save_image(self.root / f"parsing/{index}.png", colours_of(labels))
         if torso is not None:
             save_image(self.root / f"torso_imgs/{index}.png", torso)
+        if face is not None:
+            save_image(self.root / f"face_imgs/{index}.jpg", face)
         if image is not None:
             save_image(self.root / f"ori_imgs/{index}.jpg", image)
 

@@ -1,4 +1,4 @@
-"""Stage 8: the sound, 16 kHz mono, as long as the frames, and its log-mel features."""
+"""Stage 9: the sound, 16 kHz mono, as long as the frames, and its log-mel features."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from nerfad.features.face_mesh import FACE_OVAL, LIPS_OUTER
 from nerfad.features.regions import LABEL_COLOURS, labels_of
 from nerfad.io.images import load_image, save_image
 from nerfad.models_store import MODELS
-from nerfad.preprocess import audio, background, landmarks, poses, scan, torso
+from nerfad.preprocess import audio, background, crops, landmarks, poses, scan, torso
 from nerfad.preprocess.workspace import Workspace
 
 STAGE = "manifest"
@@ -39,6 +39,7 @@ def run(ws: Workspace) -> None:
     ws.writer.write_array("landmarks", found["landmarks"])
     ws.writer.write_array("blendshapes", found["blendshapes"])
     ws.writer.write_array("body", cut_out["body"])
+    ws.writer.write_array("face_squares", ws.load(crops.STAGE)["squares"])
     ws.writer.write_aus(frame_ids, AU_NAMES, scale.apply(raw), ws.job.fps)
     save_image(ws.out / "preview.png", _contact_sheet(ws, found))
     ws.writer.finish(

@@ -9,11 +9,11 @@ import cv2
 
 from nerfad.errors import OutputError, VideoError
 from nerfad.models_store import find_model
-from nerfad.preprocess import audio, background, frames, landmarks, manifest, masks, poses, scan, torso
+from nerfad.preprocess import audio, background, crops, frames, landmarks, manifest, masks, poses, scan, torso
 from nerfad.preprocess.workspace import STATE, Job, Workspace, file_sha256, is_finished
 from nerfad.progress import Progress
 
-STAGES = (scan, frames, landmarks, masks, poses, background, torso, audio)
+STAGES = (scan, frames, landmarks, masks, poses, background, torso, crops, audio)
 # Share of the whole time that each stage takes, for the progress bar.
 _SHARES = {
     scan.STAGE: 0.06,
@@ -22,7 +22,8 @@ _SHARES = {
     masks.STAGE: 0.28,
     poses.STAGE: 0.03,
     background.STAGE: 0.01,
-    torso.STAGE: 0.28,
+    torso.STAGE: 0.25,
+    crops.STAGE: 0.03,
     audio.STAGE: 0.01,
     manifest.STAGE: 0.01,
 }

@@ -10,6 +10,7 @@ import pytest
 from nerfad.data.dataset import load_dataset
 from nerfad.errors import OutputError
 from nerfad.features.audio import load_wave
+from nerfad.io.images import load_image
 from nerfad.preprocess import pipeline
 from nerfad.preprocess.doctor import doctor
 from nerfad.preprocess.pipeline import preprocess
@@ -60,6 +61,7 @@ def test_a_drawn_head_is_found_where_it_was_drawn(finished):
     assert quality["dropped"] == {"duplicates": 0, "no_picture_at_tick": 0, "no_face": []}
     assert (finished / "preview.png").is_file() and not (finished / STATE).exists()
     assert doctor(finished).ok
+    assert load_image(finished / "face_imgs/20.jpg").shape == (112, 112, 3)
     wave = load_wave(finished / "aud.wav")
     assert abs(len(wave) - N_FRAMES / 25 * 16000) <= 1
 
