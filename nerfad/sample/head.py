@@ -282,8 +282,11 @@ class HeadSkin:
         lift = np.exp(-((x / 2.3) ** 2)) * np.exp(-(((np.maximum(d, 0) - 0.2) / 1.4) ** 2)) * front
         lift = lift * np.where(upper, 1.0, 0.0) * np.clip(1 - (x / w) ** 2, 0, 1) ** 0.5
         wing = twin_bump(x, y, 1.3, -4.0, 0.8, 0.9) * front
+        cheek = twin_bump(x, y, 2.5, -4.9, 1.1, 1.3) * front
         return {
-            "AU10": np.stack([zero, 0.38 * lift + 0.12 * wing, 0.10 * lift], -1),
+            "AU10": np.stack(
+                [zero, 0.45 * lift + 0.25 * wing + 0.30 * cheek, 0.10 * lift + 0.18 * cheek], -1
+            ),
             "AU14": np.stack([0.22 * sign * corner, 0.12 * corner, -0.45 * corner], -1),
             "AU18": np.stack([-0.40 * x * mouth, zero, 0.75 * mouth * np.exp(-((x / 2.2) ** 2))], -1),
             "AU20": np.stack([0.55 * sign * mouth, -0.05 * mouth, -0.30 * mouth * (x / w) ** 2], -1),

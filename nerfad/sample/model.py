@@ -393,10 +393,9 @@ def _majority(label: np.ndarray) -> np.ndarray:
 
 def _look_up(atlas: np.ndarray, texel: np.ndarray) -> np.ndarray:
     """Bilinear colours [k,3] at `texel` [k,2] (column, row)."""
-    n, width = len(texel), 512
-    padded = np.zeros((-(-n // width) * width, 2), np.float32)
-    padded[:n] = texel
-    maps = padded.reshape(-1, width, 2)
-    empty = np.empty(0, np.float32)
-    colors = cv2.remap(atlas, maps, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    n, width = len(texel), 512  # OpenCV wants pictures, and no side beyond 32767
+    maps = np.zeros((2, -(-n // width) * width), np.float32)
+    maps[:, :n] = texel.T
+    column, row = maps.reshape(2, -1, width)
+    colors = cv2.remap(atlas, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return colors.reshape(-1, 3)[:n]

@@ -4,7 +4,7 @@ import numpy as np
 
 from nerfad.sample.model import CAMERA_DISTANCE, CAMERA_HEIGHT, NECK_PIVOT, Pose
 
-YAW, PITCH, ROLL = 0.21, 0.12, 0.07  # largest turns of the head in radians
+YAW, PITCH, ROLL = 0.26, 0.14, 0.08  # largest turns of the head in radians
 BODY_SHIFT = np.array([0.9, 0.35, 0.8])  # cm
 BODY_ROLL = 0.022
 
@@ -36,9 +36,9 @@ def rigid(rotation: np.ndarray, pivot: np.ndarray, shift: np.ndarray) -> np.ndar
 
 def draw_poses(rng: np.random.Generator, times: np.ndarray) -> list[Pose]:
     """Poses at `times` in s. The head rides on the body and turns about the neck."""
-    yaw, pitch, roll = (size * _sway(rng, times, 0.10, 0.45) for size in (YAW, PITCH, ROLL))
-    shift = BODY_SHIFT * np.stack([_sway(rng, times, 0.08, 0.3) for _ in range(3)], -1)
-    lean = BODY_ROLL * _sway(rng, times, 0.08, 0.3)
+    yaw, pitch, roll = (size * _sway(rng, times, 0.12, 0.45) for size in (YAW, PITCH, ROLL))
+    shift = BODY_SHIFT * np.stack([_sway(rng, times, 0.12, 0.35) for _ in range(3)], -1)
+    lean = BODY_ROLL * _sway(rng, times, 0.12, 0.35)
     poses = []
     for k in range(len(times)):
         body = rigid(_rotation(0, 0, lean[k]), np.array([0.0, -30.0, -2.0]), shift[k])

@@ -133,6 +133,27 @@ def test_body_motion_carries_the_torso(clip: Dataset) -> None:
     assert np.mean(errors) <= 0.1 * np.mean(still)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_part_has_its_colour(seed: int) -> None:
+    who = draw_identity(seed)
+    model, pose = SampleModel(who, 96), write_script(2.0, 0).poses[0]
+    image = model.render({"AU25": 0.8, "AU26": 0.8}, pose).image
+    points = model.landmarks({"AU25": 0.8, "AU26": 0.8}, pose)[0][:, :2]
+
+    def color(place: np.ndarray) -> np.ndarray:
+        column, row = place.astype(int)
+        return image[row, column]
+
+    skin, lip = color(points[151]), color(0.5 * (points[14] + points[17]))
+    mouth = color(0.4 * points[13] + 0.6 * points[14])
+    pupil, white = color(points[468]), color(0.35 * points[468] + 0.65 * points[33])
+    assert np.abs(skin - who.skin).max() <= 0.2
+    assert lip[0] / lip[1] >= 1.15 * skin[0] / skin[1]
+    assert mouth.mean() <= 0.6 * skin.mean()
+    assert pupil.mean() + 0.1 <= white.mean()
+    assert np.abs(image[2, 2] - model.background[2, 2]).max() <= 0.01
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_identities_differ(model: SampleModel, seed: int) -> None:
     pose = write_script(2.0, 0).poses[0]
