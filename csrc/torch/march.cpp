@@ -64,9 +64,11 @@ MarchRays rays(const Tensor& rays_o, const Tensor& rays_d, const Tensor& t_min, 
 std::optional<Tensor> make_bricks(const char* op, const Tensor& density_bitfield, int64_t resolution) {
   if (resolution < kBrick) return std::nullopt;
   const int64_t side = resolution / kBrick;
-  Tensor bricks = torch::stable::new_empty(density_bitfield, {side * side * side});
+  const int64_t n_bricks = side * side * side;
+  constexpr int64_t kSpareBytes = 3;  // vector units gather four bytes at a time
+  Tensor bricks = torch::stable::new_empty(density_bitfield, {n_bricks + kSpareBytes});
   const MarchBricks p{reinterpret_cast<const uint64_t*>(density_bitfield.const_data_ptr<uint8_t>()),
-                      bricks.mutable_data_ptr<uint8_t>(), bricks.size(0)};
+                      bricks.mutable_data_ptr<uint8_t>(), n_bricks};
   dispatch(op, "march_bricks", p, density_bitfield, &march_bricks_cpu);
   return bricks;
 }

@@ -19,7 +19,8 @@ constexpr int kBrick = 8;                // cells along a brick's side
 struct MarchGrid {
   const float* aabb;         // [6] low corner, high corner
   const uint64_t* bitfield;  // [resolution^3 / 64] one bit per cell in Morton order: a word is 4x4x4 cells
-  const uint8_t* bricks;     // [(resolution / 8)^3] is any cell of the 8x8x8 occupied? null: not known
+  const uint8_t* bricks;     // [(resolution / 8)^3] is any cell of the 8x8x8 occupied? null: not known;
+                             // with 3 readable bytes behind, for vector units
   int resolution;            // cells along a side, a power of two from 4 to 256
   float step_size;           // world units
   float cone_angle;          // steps are max(step_size, cone_angle * t) long; 0: a fixed step
@@ -38,7 +39,7 @@ struct MarchRays {
 // A ray in units of cells: position(t) = base + t * slope.
 struct MarchRay {
   float base[3], slope[3], inverse[3];
-  float t_min, t_max, jitter, step_size, half_step;
+  float t_min, t_max, jitter, step_size, half_step, inverse_step;
   int end;  // the first step whose midpoint is not before t_max
 };
 
@@ -58,7 +59,7 @@ NERFAD_HD float march_t_mid(const MarchRay& ray, int step) {
 
 // The step at which the lattice's midpoints reach t, give or take rounding; within [0, kMarchMaxSteps].
 NERFAD_HD int march_step_near(const MarchRay& ray, float t) {
-  const float step = std::ceil((t - ray.half_step - ray.t_min) / ray.step_size - ray.jitter);
+  const float step = std::ceil((t - ray.half_step - ray.t_min) * ray.inverse_step - ray.jitter);
   if (!(step > 0.0f)) return 0;
   return step < static_cast<float>(kMarchMaxSteps) ? static_cast<int>(step) : kMarchMaxSteps;
 }
@@ -97,6 +98,7 @@ NERFAD_HD bool march_ray_setup(const MarchRays& p, int64_t index, MarchRay& ray,
   ray.jitter = p.jitter ? p.jitter[index] : 0.0f;
   ray.step_size = p.grid.step_size;
   ray.half_step = 0.5f * p.grid.step_size;
+  ray.inverse_step = 1.0f / p.grid.step_size;
   bool usable = is_finite(ray.t_min) && is_finite(ray.jitter) && ray.t_max > ray.t_min, moves = false;
   float enter = ray.t_min;
   for (int a = 0; a < 3; ++a) {
@@ -154,6 +156,7 @@ NERFAD_HD MarchBlock march_block(const MarchGrid& grid, const MarchCell& c) {
 // inside.
 NERFAD_HD int march_leave_block(const MarchRay& ray, int resolution, int step, const MarchCell& cell,
                                 int log2_side) {
+  if (log2_side == 0) return step + 1;  // looking costs no more than skipping
   const int c[3] = {cell.x, cell.y, cell.z};
   float t_exit = 3.402823466e38f;
   for (int a = 0; a < 3; ++a) {
