@@ -2,8 +2,8 @@
 
     pytest benchmarks/ops/bench_march.py --benchmark-group-by=group
 
-An ellipsoid head (half-axes 0.25 / 0.345 / 0.30) as a dilated density shell in a 128^3 grid over [-1, 1]^3, seen
-from 3.35 with a field of view of 21.24 degrees; one step is a cell's side.
+An ellipsoid head (half-axes 0.25 / 0.345 / 0.30) as a dilated density shell in a 128^3 grid over [-1, 1]^3,
+seen from 3.35 with a field of view of 21.24 degrees; one step is a cell's side.
 """
 
 import math

@@ -31,7 +31,8 @@ struct RayLanes {
   Floats t_min, t_max, jitter;
   float step_size, half_step, inverse_step;
   Ints end;
-  float resolution;
+  float low[3], high[3];
+  int resolution;
 };
 
 Floats t_mid(const RayLanes& ray, Ints step) {
@@ -54,11 +55,11 @@ struct PlaceLanes {
 
 PlaceLanes place(const RayLanes& ray, Floats t) {
   PlaceLanes p{0, 0, 0, {}};
-  const Ints last_cell = all(static_cast<int>(ray.resolution) - 1);
+  const Ints last_cell = all(ray.resolution - 1);
   for (int a = 0; a < 3; ++a) {
     const Floats u = _mm512_fmadd_ps(t, ray.slope[a], ray.base[a]);
-    const Mask below = _mm512_cmp_ps_mask(u, all(0.0f), _CMP_NGE_UQ);
-    const Mask above = _mm512_cmp_ps_mask(u, all(ray.resolution), _CMP_NLE_UQ);
+    const Mask below = _mm512_cmp_ps_mask(u, all(ray.low[a]), _CMP_NGE_UQ);
+    const Mask above = _mm512_cmp_ps_mask(u, all(ray.high[a]), _CMP_NLE_UQ);
     const Mask nearing = (below & ray.rises[a]) | (above & ~below & ray.falls[a]);
     p.before |= nearing;
     p.past |= (below | above) & ~nearing;
@@ -148,13 +149,16 @@ Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints&
   ray.step_size = p.grid.step_size;
   ray.half_step = 0.5f * p.grid.step_size;
   ray.inverse_step = 1.0f / p.grid.step_size;
-  ray.resolution = static_cast<float>(p.grid.resolution);
+  ray.resolution = p.grid.resolution;
   Mask usable =
       active & finite(ray.t_min) & finite(ray.jitter) & _mm512_cmp_ps_mask(ray.t_max, ray.t_min, _CMP_GT_OQ);
   Mask moves = 0;
   Floats enter = ray.t_min;
   for (int a = 0; a < 3; ++a) {
-    const float low = p.grid.aabb[a], scale = ray.resolution / (p.grid.aabb[3 + a] - low);
+    const float low = p.grid.aabb[a];
+    const float scale = static_cast<float>(ray.resolution) / (p.grid.aabb[3 + a] - low);
+    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
+    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(ray.resolution);
     const Floats o = _mm512_mask_i32gather_ps(zero, active, triple, p.rays_o + 3 * index + a, 4);
     const Floats d = _mm512_mask_i32gather_ps(zero, active, triple, p.rays_d + 3 * index + a, 4);
     ray.base[a] = _mm512_mul_ps(_mm512_sub_ps(o, all(low)), all(scale));
@@ -164,7 +168,7 @@ Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints&
     ray.falls[a] = _mm512_cmp_ps_mask(ray.slope[a], zero, _CMP_LT_OQ);
     usable &= finite(ray.base[a]) & finite(ray.slope[a]);
     moves |= ray.rises[a] | ray.falls[a];
-    const Floats wall = _mm512_mask_mov_ps(all(ray.resolution), ray.rises[a], zero);
+    const Floats wall = _mm512_mask_mov_ps(all(ray.high[a]), ray.rises[a], all(ray.low[a]));
     const Floats t_wall = _mm512_mul_ps(_mm512_sub_ps(wall, ray.base[a]), ray.inverse[a]);
     enter = _mm512_mask_max_ps(enter, ray.rises[a] | ray.falls[a], t_wall, enter);
   }
@@ -205,7 +209,7 @@ struct RunLanes {
   void close(Mask lanes, Ints end) {
     const Mask noted = lanes & _mm512_cmplt_epi32_mask(n_runs, all(kMarchRuns));
     const Ints lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const Ints place = _mm512_add_epi32(_mm512_slli_epi32(lane, 4), _mm512_slli_epi32(n_runs, 1));
+    const Ints place = _mm512_add_epi32(_mm512_slli_epi32(lane, 3), _mm512_slli_epi32(n_runs, 1));
     _mm512_mask_i32scatter_epi32(runs, noted, place, begin, 4);
     _mm512_mask_i32scatter_epi32(runs + 1, noted, place, end, 4);
     n_runs = _mm512_mask_add_epi32(n_runs, lanes, n_runs, all(1));
@@ -213,45 +217,75 @@ struct RunLanes {
     open &= ~lanes;
   }
 };
-static_assert(2 * kMarchRuns == kLanes, "RunLanes::close shifts by this");
+static_assert(2 * kMarchRuns == 8, "RunLanes::close and start move 8 integers per ray");
 
-void count_lanes(const MarchCount& p, int64_t index, int n_rays) {
+// 16 rays on their way.
+struct Group {
+  RayLanes ray;
+  RunLanes found;
+  Ints step;
+  Mask alive;
+};
+
+void start(const MarchCount& p, int64_t index, int n_rays, Group& g) {
   const Mask active = static_cast<Mask>((1u << n_rays) - 1);
   int32_t* runs = p.runs + 2 * kMarchRuns * index;
-  for (int i = 0; i < n_rays; ++i) _mm512_storeu_si512(runs + 2 * kMarchRuns * i, _mm512_setzero_si512());
-  RayLanes ray;
-  Ints step;
-  Mask alive = set_up(p.rays, index, active, ray, step);
-  RunLanes found{runs, _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), 0};
-  while (alive) {
-    PlaceLanes here = place(ray, t_mid(ray, step));
-    here.inside &= alive;
-    const BlockLanes block = look_up(p.rays.grid, here);
-    const Mask starting = block.occupied & ~found.open;
-    const Mask ending = alive & found.open & ~block.occupied;
-    found.begin = _mm512_mask_mov_epi32(found.begin, starting, step);
-    found.open |= starting;
-    if (ending) found.close(ending, step);
-    alive &= ~here.past;
-    step = leave_block(ray, step, here, block, here.inside & block.uniform);
-    const Mask at_end = alive & _mm512_cmpge_epi32_mask(step, ray.end);
-    if (at_end & found.open) found.close(at_end & found.open, step);
-    alive &= ~at_end;
-  }
-  _mm512_mask_storeu_epi32(p.counts + index, active, found.count);
-  const Mask too_many = _mm512_cmpgt_epi32_mask(found.n_runs, all(kMarchRuns));
   for (int i = 0; i < n_rays; ++i) {
-    if (too_many >> i & 1) runs[2 * kMarchRuns * i] = runs[2 * kMarchRuns * i + 1] = -1;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(runs + 2 * kMarchRuns * i), _mm256_setzero_si256());
   }
+  g.alive = set_up(p.rays, index, active, g.ray, g.step);
+  g.found = {runs, _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), 0};
+}
+
+// One step or skip of every ray.
+void advance(const MarchGrid& grid, Group& g) {
+  PlaceLanes here = place(g.ray, t_mid(g.ray, g.step));
+  here.inside &= g.alive;
+  const BlockLanes block = look_up(grid, here);
+  const Mask starting = block.occupied & ~g.found.open;
+  const Mask ending = g.alive & g.found.open & ~block.occupied;
+  g.found.begin = _mm512_mask_mov_epi32(g.found.begin, starting, g.step);
+  g.found.open |= starting;
+  if (ending) g.found.close(ending, g.step);
+  g.alive &= ~here.past;
+  g.step = leave_block(g.ray, g.step, here, block, here.inside & block.uniform);
+  const Mask at_end = g.alive & _mm512_cmpge_epi32_mask(g.step, g.ray.end);
+  if (at_end & g.found.open) g.found.close(at_end & g.found.open, g.step);
+  g.alive &= ~at_end;
+}
+
+void finish(const MarchCount& p, int64_t index, int n_rays, const Group& g) {
+  const Mask active = static_cast<Mask>((1u << n_rays) - 1);
+  _mm512_mask_storeu_epi32(p.counts + index, active, g.found.count);
+  const Mask too_many = _mm512_cmpgt_epi32_mask(g.found.n_runs, all(kMarchRuns));
+  for (int i = 0; i < n_rays; ++i) {
+    int32_t* runs = p.runs + 2 * kMarchRuns * (index + i);
+    if (too_many >> i & 1) runs[0] = runs[1] = -1;
+  }
+}
+
+// Two groups side by side: a step is one long chain of dependent instructions, so that each fills the other's
+// waits.
+void count_lanes(const MarchCount& p, int64_t index, int n_rays) {
+  const int n_first = n_rays < kLanes ? n_rays : kLanes, n_second = n_rays - n_first;
+  Group first, second;
+  start(p, index, n_first, first);
+  start(p, index + n_first, n_second, second);
+  while (first.alive | second.alive) {
+    advance(p.rays.grid, first);
+    advance(p.rays.grid, second);
+  }
+  finish(p, index, n_first, first);
+  finish(p, index + n_first, n_second, second);
 }
 
 void count(const MarchCount& p, int64_t begin, int64_t end) {
   const bool one_by_one = p.rays.grid.cone_angle > 0.0f || !p.rays.grid.bricks;
-  for (int64_t ray = begin; ray < end; ray += one_by_one ? 1 : kLanes) {
+  for (int64_t ray = begin; ray < end; ray += one_by_one ? 1 : 2 * kLanes) {
     if (one_by_one) {
       march_count_ray(p, ray);
     } else {
-      count_lanes(p, ray, static_cast<int>(end - ray < kLanes ? end - ray : kLanes));
+      count_lanes(p, ray, static_cast<int>(end - ray < 2 * kLanes ? end - ray : 2 * kLanes));
     }
   }
 }

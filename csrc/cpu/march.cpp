@@ -42,6 +42,10 @@ void march_bricks_cpu(const MarchBricks& p, const ParallelFor& parallel_for) {
   parallel_for(p.n_bricks, kBricksPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t brick = begin; brick < end; ++brick) march_bricks_one(p, brick);
   });
+  if (!p.bounds) return;
+  int box[6] = {kMostBricks, kMostBricks, kMostBricks, 0, 0, 0};
+  for (int64_t brick = 0; brick < p.n_bricks; ++brick) march_widen_bounds(p, brick, box);
+  march_store_bounds(p, box);
 }
 
 void march_count_cpu(const MarchCount& p, const ParallelFor& parallel_for) {

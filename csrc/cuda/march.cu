@@ -11,6 +11,24 @@ __global__ void march_bricks_kernel(const MarchBricks p) {
   if (brick < p.n_bricks) march_bricks_one(p, brick);
 }
 
+// One block; each thread widens a box of its own, and shared memory takes the widest.
+__global__ void march_bounds_kernel(const MarchBricks p) {
+  __shared__ int shared_box[6];
+  int box[6] = {kMostBricks, kMostBricks, kMostBricks, 0, 0, 0};
+  if (threadIdx.x < 6) shared_box[threadIdx.x] = box[threadIdx.x];
+  __syncthreads();
+  for (int64_t brick = threadIdx.x; brick < p.n_bricks; brick += blockDim.x)
+    march_widen_bounds(p, brick, box);
+  for (int a = 0; a < 3; ++a) {
+    atomicMin(&shared_box[a], box[a]);
+    atomicMax(&shared_box[3 + a], box[3 + a]);
+  }
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  for (int i = 0; i < 6; ++i) box[i] = shared_box[i];
+  march_store_bounds(p, box);
+}
+
 __global__ void march_count_kernel(const MarchCount p) {
   const int64_t ray = thread_index();
   if (ray < p.rays.n_rays) march_count_ray(p, ray);
@@ -83,9 +101,13 @@ __global__ void march_inference_kernel(const MarchInference p) {
 }  // namespace nerfad
 
 NERFAD_EXPORT int nerfad_cuda_march_bricks(const nerfad::MarchBricks* p, void* stream) {
+  using namespace nerfad;
+  const cudaStream_t s = static_cast<cudaStream_t>(stream);
   if (p->n_bricks == 0) return cudaSuccess;
-  return NERFAD_LAUNCH(nerfad::march_bricks_kernel, nerfad::blocks_for(p->n_bricks), dim3(nerfad::kBlock), 0,
-                       static_cast<cudaStream_t>(stream), *p);
+  const cudaError_t error =
+      NERFAD_LAUNCH(march_bricks_kernel, blocks_for(p->n_bricks), dim3(kBlock), 0, s, *p);
+  if (error != cudaSuccess || !p->bounds) return error;
+  return NERFAD_LAUNCH(march_bounds_kernel, dim3(1), dim3(512), 0, s, *p);
 }
 
 NERFAD_EXPORT int nerfad_cuda_march_count(const nerfad::MarchCount* p, void* stream) {

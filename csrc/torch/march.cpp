@@ -41,13 +41,19 @@ void check_rays(const Check& check, const Tensor& rays_o, const Tensor& rays_d, 
   check.that(n_rays < std::numeric_limits<int32_t>::max(), "rays_o must hold fewer than 2^31 rays");
 }
 
+// Which 8x8x8 bricks hold anything, and the box around them.
+struct Bricks {
+  Tensor occupied, bounds;
+};
+
 MarchRays rays(const Tensor& rays_o, const Tensor& rays_d, const Tensor& t_min, const Tensor& t_max,
-               const Tensor& aabb, const Tensor& density_bitfield, const Tensor* bricks, int64_t resolution,
+               const Tensor& aabb, const Tensor& density_bitfield, const Bricks* bricks, int64_t resolution,
                double step_size, double cone_angle, const std::optional<Tensor>& jitter) {
   MarchRays p{};
   p.grid.aabb = aabb.const_data_ptr<float>();
   p.grid.bitfield = reinterpret_cast<const uint64_t*>(density_bitfield.const_data_ptr<uint8_t>());
-  p.grid.bricks = bricks ? bricks->const_data_ptr<uint8_t>() : nullptr;
+  p.grid.bricks = bricks ? bricks->occupied.const_data_ptr<uint8_t>() : nullptr;
+  p.grid.bounds = bricks ? bricks->bounds.const_data_ptr<float>() : nullptr;
   p.grid.resolution = static_cast<int>(resolution);
   p.grid.step_size = static_cast<float>(step_size);
   p.grid.cone_angle = static_cast<float>(cone_angle);
@@ -60,15 +66,17 @@ MarchRays rays(const Tensor& rays_o, const Tensor& rays_d, const Tensor& t_min, 
   return p;
 }
 
-// Which 8x8x8 bricks hold anything: one read of the bitfield, and long skips thereafter.
-std::optional<Tensor> make_bricks(const char* op, const Tensor& density_bitfield, int64_t resolution) {
+// One read of the bitfield, and long skips thereafter.
+std::optional<Bricks> make_bricks(const char* op, const Tensor& density_bitfield, int64_t resolution) {
   if (resolution < kBrick) return std::nullopt;
   const int64_t side = resolution / kBrick;
   const int64_t n_bricks = side * side * side;
   constexpr int64_t kSpareBytes = 3;  // vector units gather four bytes at a time
-  Tensor bricks = torch::stable::new_empty(density_bitfield, {n_bricks + kSpareBytes});
+  Bricks bricks{torch::stable::new_empty(density_bitfield, {n_bricks + kSpareBytes}),
+                torch::stable::new_empty(density_bitfield, {6}, ScalarType::Float)};
   const MarchBricks p{reinterpret_cast<const uint64_t*>(density_bitfield.const_data_ptr<uint8_t>()),
-                      bricks.mutable_data_ptr<uint8_t>(), n_bricks};
+                      bricks.occupied.mutable_data_ptr<uint8_t>(), n_bricks,
+                      bricks.bounds.mutable_data_ptr<float>()};
   dispatch(op, "march_bricks", p, density_bitfield, &march_bricks_cpu);
   return bricks;
 }
@@ -82,7 +90,7 @@ std::tuple<Tensor, Tensor> march_count(const Tensor& rays_o, const Tensor& rays_
   check_rays(check, rays_o, rays_d, t_min, t_max, jitter);
   check_grid(check, aabb, density_bitfield, resolution, step_size, cone_angle);
   const int64_t n_rays = rays_o.size(0);
-  const std::optional<Tensor> bricks = make_bricks(op, density_bitfield, resolution);
+  const std::optional<Bricks> bricks = make_bricks(op, density_bitfield, resolution);
   Tensor counts = torch::stable::new_empty(rays_o, {n_rays}, ScalarType::Int);
   Tensor runs = torch::stable::new_empty(rays_o, {n_rays, kMarchRuns, 2}, ScalarType::Int);
   const MarchCount p{rays(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, bricks ? &*bricks : nullptr,
@@ -160,7 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> march_inference(const Tensor& rays_o,
   check.shape(cursors, "cursors", {rays_o.size(0)}).same_dtype(cursors, "cursors");
   check.that(n_steps >= 1, "n_steps must be at least 1, got " + std::to_string(n_steps));
   if (!alive.is_cuda()) check_alive(check, alive, rays_o.size(0));
-  const std::optional<Tensor> bricks = make_bricks(op, density_bitfield, resolution);
+  const std::optional<Bricks> bricks = make_bricks(op, density_bitfield, resolution);
   const int64_t n_alive = alive.size(0), n_slots = n_alive * n_steps;
   Tensor packed_info = torch::stable::new_empty(alive, {n_alive, 2}, ScalarType::Long);
   Tensor t_starts = torch::stable::new_zeros(rays_o, {n_slots});

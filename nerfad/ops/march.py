@@ -11,7 +11,7 @@ from nerfad.ops.reference.march import MarchResult
 __all__ = ["MarchResult", "march", "march_inference"]
 
 MAX_SAMPLES = 2**31 - 1  # where the caller sets no bound
-N_RUNS = 8  # runs of samples that the first pass notes per ray (kMarchRuns in march.h)
+N_RUNS = 4  # runs of samples that the first pass notes per ray (kMarchRuns in march.h)
 
 
 def march(

@@ -4,12 +4,14 @@
 
 namespace nerfad {
 
-constexpr int kMarchRuns = 8;  // runs of samples that are noted per ray
+constexpr int kMarchRuns = 4;    // runs of samples that are noted per ray
+constexpr int kMostBricks = 32;  // along a side, at resolution 256
 
 struct MarchBricks {
   const uint64_t* bitfield;  // [n_bricks * 8]
   uint8_t* bricks;           // out [n_bricks]
   int64_t n_bricks;
+  float* bounds;  // out [6] box around the occupied bricks, in cells; null: not wanted
 };
 
 // First pass: how many samples, and where they lie on the lattice.
@@ -59,6 +61,21 @@ NERFAD_HD void march_bricks_one(const MarchBricks& p, int64_t brick) {
   uint64_t any = 0;
   for (int i = 0; i < kBrick; ++i) any |= p.bitfield[kBrick * brick + i];
   p.bricks[brick] = any != 0;
+}
+
+// Widens a box of bricks, low and high corner, to hold one more if that is occupied.
+NERFAD_HD void march_widen_bounds(const MarchBricks& p, int64_t brick, int (&box)[6]) {
+  if (!p.bricks[brick]) return;
+  for (int a = 0; a < 3; ++a) {
+    const int low = static_cast<int>(gather_bits(static_cast<uint32_t>(brick) >> a));
+    if (low < box[a]) box[a] = low;
+    if (low + 1 > box[3 + a]) box[3 + a] = low + 1;
+  }
+}
+
+// Bricks to cells. A box around nothing becomes a point outside of the grid.
+NERFAD_HD void march_store_bounds(const MarchBricks& p, const int (&box)[6]) {
+  for (int i = 0; i < 6; ++i) p.bounds[i] = box[3] > 0 ? static_cast<float>(box[i] * kBrick) : -1.0f;
 }
 
 NERFAD_HD void march_count_ray(const MarchCount& p, int64_t index) {

@@ -24,6 +24,8 @@ struct MarchGrid {
   int resolution;            // cells along a side, a power of two from 4 to 256
   float step_size;           // world units
   float cone_angle;          // steps are max(step_size, cone_angle * t) long; 0: a fixed step
+  const float* bounds;  // [6] low and high corner, in cells, of a box around all that is occupied; null: not
+                        // known. Rays begin and end there.
 };
 
 struct MarchRays {
@@ -39,6 +41,7 @@ struct MarchRays {
 // A ray in units of cells: position(t) = base + t * slope.
 struct MarchRay {
   float base[3], slope[3], inverse[3];
+  float low[3], high[3];  // nothing is occupied outside of this box
   float t_min, t_max, jitter, step_size, half_step, inverse_step;
   int end;  // the first step whose midpoint is not before t_max
 };
@@ -68,7 +71,7 @@ struct MarchCell {
   int x, y, z;
 };
 
-// Where a point is: in the box with its cell, not there yet, or past it for good.
+// Where a point is: in the ray's box with its cell, not there yet, or past it for good.
 enum class MarchPlace : int { kInside, kBefore, kPast };
 
 NERFAD_HD MarchPlace march_place(const MarchRay& ray, int resolution, float t, MarchCell& cell) {
@@ -76,7 +79,7 @@ NERFAD_HD MarchPlace march_place(const MarchRay& ray, int resolution, float t, M
   bool before = false;
   for (int a = 0; a < 3; ++a) {
     const float u = std::fma(t, ray.slope[a], ray.base[a]);
-    const bool below = !(u >= 0.0f), above = !(u <= static_cast<float>(resolution));
+    const bool below = !(u >= ray.low[a]), above = !(u <= ray.high[a]);
     if (below || above) {
       const bool nearing = below ? ray.slope[a] > 0.0f : ray.slope[a] < 0.0f;
       if (!nearing) return MarchPlace::kPast;
@@ -109,7 +112,9 @@ NERFAD_HD bool march_ray_setup(const MarchRays& p, int64_t index, MarchRay& ray,
     ray.inverse[a] = 1.0f / ray.slope[a];
     usable = usable && is_finite(ray.base[a]) && is_finite(ray.slope[a]);
     moves = moves || ray.slope[a] != 0.0f;
-    const float wall = ray.slope[a] > 0.0f ? 0.0f : static_cast<float>(p.grid.resolution);
+    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
+    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(p.grid.resolution);
+    const float wall = ray.slope[a] > 0.0f ? ray.low[a] : ray.high[a];
     const float t_wall = (wall - ray.base[a]) * ray.inverse[a];
     if (ray.slope[a] != 0.0f && t_wall > enter) enter = t_wall;
   }
