@@ -7,6 +7,7 @@ blendshapes. Coordinates are in pixels from the image's top left corner: the cen
 
 from __future__ import annotations
 
+import atexit
 import math
 import zipfile
 from dataclasses import dataclass
@@ -203,6 +204,9 @@ class MediaPipeLandmarker:
             num_faces=1,
         )
         self._landmarker = vision.FaceLandmarker.create_from_options(options)
+        # Its destructor wants threads that are gone when the interpreter ends, and prints a traceback; the
+        # process's end frees all there is to free.
+        atexit.register(setattr, self._landmarker, "_handle", None)
         self._image = lambda rgb: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
 
     def detect(self, rgb: np.ndarray) -> Face | None:
