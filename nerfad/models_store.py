@@ -46,6 +46,13 @@ MODELS: dict[str, ModelFile] = {
         member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
         purpose="person against background (MediaPipe Selfie Segmentation, Apache-2.0)",
     ),
+    "speech_encoder": ModelFile(
+        file="speech_encoder.hama",
+        sha256="a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328",
+        wheel="hama==1.7.0",
+        member="hama/assets/asr_waveform.hama",
+        purpose="what is being said (phoneme recogniser of hama, Apache-2.0); optional",
+    ),
 }
 
 

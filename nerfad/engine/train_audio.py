@@ -18,19 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from nerfad.data.dataset import Dataset, load_dataset
-from nerfad.engine.hearing import (
-    dataset_windows,
-    given_windows,
-    keep_phone_model,
-    predict,
-    predict_wave,
-    sound_windows,
-    training_level,
-)
-from nerfad.features import phones
-from nerfad.features.audio import load_wave
+from nerfad.engine.hearing import dataset_windows, equip, predict, predict_wave
+from nerfad.features import phones, speech
 from nerfad.models.audio_net import (
-    FEATURE_SETS,
     ROW_RATE,
     AudioConfig,
     AudioNet,
@@ -92,7 +82,8 @@ def fit_audio(
     blink = _blink(dataset, train)
     if measured is None:
         config = replace(config, encoder="conv")
-        net, _ = _prepare(dataset, train, codes, replace(config, features=_feature_sets(dataset, config)[0]))
+        features = "windows" if dataset.audio_kind != "mel" else "mel"
+        net, _ = _prepare(dataset, train, codes.n_codes, replace(config, features=features))
         return AudioFit(net, codes, None, None, blink, {"codes": codes.kind, "n_train": len(train)})
 
     true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
@@ -103,7 +94,7 @@ def fit_audio(
         feature_sets = feature_sets[:1]
     for i, features in enumerate(feature_sets):
         report_progress(progress, i / len(feature_sets), f"sound, {features}")
-        net, windows = _prepare(dataset, train, codes, replace(config, features=features))
+        net, windows = _prepare(dataset, train, codes.n_codes, replace(config, features=features))
         fitter = _fit_kernel if config.encoder == "kernel" else _fit_convs
         folds = _folds(dataset, train, config)
         fitted = fitter(net, codes, windows[train], true_codes[train], folds, seed)
@@ -173,27 +164,22 @@ def _feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:
         return ["windows"]
     if config.features != "auto":
         return [config.features]
-    return [f for f in FEATURE_SETS[1:-1] if f == "mel" or phones.is_available()]
+    if speech.is_available():
+        return ["speech+phones", "mel+phones", "mel"] if phones.is_available() else ["speech", "mel"]
+    return ["phones", "mel+phones", "mel"] if phones.is_available() else ["mel"]
 
 
 def _prepare(
-    dataset: Dataset, train: np.ndarray, codes: ExpressionCodes, config: AudioConfig
+    dataset: Dataset, train: np.ndarray, n_codes: int, config: AudioConfig
 ) -> tuple[AudioNet, Tensor]:
     """An encoder that knows its inputs' scale but nothing else, and its inputs [n, f, w]."""
-    model = mean = None
     if config.features == "windows":
-        windows = given_windows(dataset)
+        _, n_rows, n_features = dataset.audio_features.shape
     else:
-        wave = None
-        if config.hears_phones:
-            wave, model = load_wave(dataset.audio_path), phones.load_phone_model()
-            mean = training_level(dataset, train, config)
-        windows = sound_windows(
-            config, wave, dataset.audio_features, dataset.frame_times, dataset.segments, model, mean
-        )
-    net = AudioNet(windows.shape[1], windows.shape[2], codes.n_codes, config)
-    if model is not None:
-        keep_phone_model(net, model, mean)
+        n_rows, n_features = config.window_rows, sum(config.parts.values())
+    net = AudioNet(n_features, n_rows, n_codes, config)
+    equip(net, dataset, train)
+    windows = dataset_windows(dataset, net)
     heard = windows[train]
     net.feature_mean.copy_(heard.mean((0, 2))[:, None])
     net.feature_std.copy_(heard.std((0, 2)).clamp_min(1e-3)[:, None])
@@ -204,16 +190,15 @@ def _prepare(
 
 def _set_focus(encoder: KernelEncoder, config: AudioConfig) -> None:
     """Weights of the rows (near the frame) and of the features (each kind as much as the other)."""
-    n_rows, n_features = len(encoder.row_weights), len(encoder.feature_weights)
+    n_rows = len(encoder.row_weights)
     rows = torch.arange(n_rows) + 0.5
     if config.features == "windows":
         times = (rows - n_rows / 2) / GIVEN_ROW_RATE
     else:
-        times = rows / ROW_RATE - config.lookback_s
+        times = (rows - config.rows_before) / ROW_RATE
+        sizes = list(config.parts.values())
+        encoder.feature_weights.copy_(torch.cat([torch.full((size,), size**-0.5) for size in sizes]))
     encoder.row_weights.copy_(torch.exp(-0.5 * (times / config.focus_s) ** 2))
-    if config.features == "mel+phones":
-        n_mels = n_features - phones.N_PHONES
-        encoder.feature_weights[:n_mels] = (phones.N_PHONES / n_mels) ** 0.5
 
 
 def _folds(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> Folds:
@@ -359,7 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("dataset", help="a data set folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lookahead", type=float, default=AudioConfig.lookahead_s, help="seconds")
-    parser.add_argument("--features", choices=FEATURE_SETS, default="auto")
+    parser.add_argument("--features", default="auto", help="auto, or speech, phones, mel joined by +")
     parser.add_argument("--encoder", choices=("kernel", "conv"), default="kernel")
     args = parser.parse_args(arguments)
     dataset = load_dataset(args.dataset)

@@ -1,7 +1,7 @@
 """The audio encoder f_a: a window of sound features in, the expression codes of its frame out.
 
-Symbols: ``b`` windows, ``f`` features per row (42 phones, 80 log-mel bands, 29 DeepSpeech logits, ...),
-``w`` rows, ``k`` codes.
+Symbols: ``b`` windows, ``f`` features per row (144 of the speech encoder, 42 phones, 80 log-mel bands, 29
+DeepSpeech logits, ...), ``w`` rows, ``k`` codes.
 
 Two encoders. A minute of one speaker is some 1,400 frames: that little is fitted best by *kernel regression*,
 whose optimum is one linear solve; it is the default. *Convolutions* are what trains end to end, when nothing
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-ROW_RATE = 100  # rows of log-mel and of phone posteriors per second
-FEATURE_SETS = ("auto", "phones", "mel", "mel+phones", "windows")
+from nerfad.models.speech_encoder import N_FEATURES as N_SPEECH
+from nerfad.models.speech_encoder import SpeechEncoder
+
+ROW_RATE = 100  # rows of a window per second
+FEATURE_SIZES = {"speech": N_SPEECH, "mel": 80, "phones": 42}
 # Gaussians of the phone model that an encoder of phones carries along: phones, streams, Gaussians, cepstra.
 _PHONE_BUFFERS = {
     "phone_means": (42, 3, 128, 13),
@@ -31,12 +34,13 @@ class AudioConfig:
     """What the audio encoder hears and how it is fitted; stored in every checkpoint.
 
     The look-ahead is the delay of a live system: sound later than ``lookahead_s`` after a frame's middle
-    never reaches that frame.
+    never reaches that frame, nor does sound earlier than ``lookback_s`` before it.
     """
 
-    lookback_s: float = 0.2
+    lookback_s: float = 0.8
     lookahead_s: float = 0.2
-    features: str = "auto"  # of `FEATURE_SETS`; auto: what predicts best; windows: the data set's own
+    near_s: float = 0.2  # rows of a window begin here; what came before is context of the speech encoder
+    features: str = "auto"  # speech, phones, mel joined by +; auto: what predicts best; windows: given ones
     encoder: str = "kernel"  # or "conv"
     n_components: int = 8  # principal components of the mouth beside the lip gap
     n_learnt: int = 16  # codes when nothing can be measured on the frames
@@ -58,20 +62,33 @@ class AudioConfig:
             raise ValueError("AudioConfig: lookback_s must be > 0 and lookahead_s >= 0")
         if self.n_members < 1 or self.n_folds < 2:
             raise ValueError("AudioConfig: n_members must be >= 1 and n_folds >= 2")
-        if self.features not in FEATURE_SETS:
-            raise ValueError(f"AudioConfig: features must be one of {FEATURE_SETS}, got {self.features!r}")
+        known = self.features in ("auto", "windows") or set(self.features.split("+")) <= set(FEATURE_SIZES)
+        if not known:
+            raise ValueError(
+                "AudioConfig: features must be auto, windows, or speech, phones and mel joined by +, "
+                f"got {self.features!r}"
+            )
         if self.encoder not in ("kernel", "conv"):
             raise ValueError(f"AudioConfig: encoder must be kernel or conv, got {self.encoder!r}")
 
     @property
-    def window_rows(self) -> int:
-        """Rows of a window of log-mel or phones."""
-        return round(ROW_RATE * (self.lookback_s + self.lookahead_s))
+    def rows_before(self) -> int:
+        """Rows of a window before the frame's middle."""
+        return round(ROW_RATE * min(self.near_s, self.lookback_s))
 
     @property
-    def hears_phones(self) -> bool:
-        """Whether the encoder needs the wave itself, to find phones in it."""
-        return "phones" in self.features
+    def window_rows(self) -> int:
+        """Rows of a window, other than given ones."""
+        return self.rows_before + round(ROW_RATE * self.lookahead_s)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Kinds of features and their sizes, in the order of a window's rows."""
+        return {name: FEATURE_SIZES[name] for name in self.features.split("+") if name in FEATURE_SIZES}
+
+    def hears(self, kind: str) -> bool:
+        """Whether ``kind`` ("speech", "phones", "mel") is among the features."""
+        return kind in self.parts
 
 
 STREAMING = AudioConfig(lookahead_s=0.12)
@@ -164,7 +181,9 @@ class AudioNet(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(n_features, 1))
         self.register_buffer("feature_std", torch.ones(n_features, 1))
         self.register_buffer("gain", torch.ones(n_codes))
-        if self.config.hears_phones:
+        if self.config.hears("speech"):
+            self.speech = SpeechEncoder()
+        if self.config.hears("phones"):
             for name, shape in _PHONE_BUFFERS.items():
                 self.register_buffer(name, torch.ones(shape))
 

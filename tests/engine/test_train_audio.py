@@ -10,12 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from nerfad.engine.hearing import dataset_windows, hear, predict, predict_wave
+from nerfad.engine.hearing import dataset_windows, hear, predict, predict_wave, sound_windows
 from nerfad.engine.train_audio import fit_audio, held_out_score, score
 from nerfad.errors import DatasetError
-from nerfad.features import phones
+from nerfad.features import phones, speech
 from nerfad.features.audio import load_wave
 from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.models.speech_encoder import SpeechEncoder
 
 FPS = 25.0
 QUICK = AudioConfig(lookback_s=0.1, lookahead_s=0.06, features="mel", n_folds=2)
@@ -152,9 +153,9 @@ def test_features_cannot_stand_in_for_a_wave(fitted):
     np.testing.assert_array_equal(
         hear(fit.net, clip.audio_features, times), predict(fit.net, dataset_windows(clip, fit.net))
     )
-    fit_phones = AudioNet(42, 16, 2, replace(QUICK, features="phones"))
-    with pytest.raises(DatasetError, match="listens for phones: give it the sound itself"):
-        hear(fit_phones, clip.audio_features, times)
+    listener = AudioNet(42, 16, 2, replace(QUICK, features="phones"))
+    with pytest.raises(DatasetError, match="listens to the sound itself: give it a WAV"):
+        hear(listener, clip.audio_features, times)
 
 
 def test_deepspeech_windows_are_taken_as_they_are():
@@ -199,11 +200,76 @@ def test_phones_are_heard_and_travel_with_the_encoder(tmp_path, monkeypatch):
     assert np.corrcoef(quiet[:, 0], codes[:, 0])[0, 1] > 0.9
 
 
-def test_auto_takes_the_features_that_predict_best(tmp_path):
+def test_auto_takes_the_features_that_predict_best(tmp_path, monkeypatch):
     pytest.importorskip("pocketsphinx")
     write_wav(tmp_path / "aud.wav", np.random.default_rng(0).normal(size=256_000).astype(np.float32) * 0.1)
     clip = replace(speaking_clip(), audio_path=tmp_path / "aud.wav")  # units follow the mel, not the wave
+    monkeypatch.setattr(speech, "is_available", lambda: False)
     assert fit_audio(clip, replace(QUICK, features="auto")).report["features"] == "mel"
+
+
+@pytest.fixture
+def untrained_speech(monkeypatch):
+    """A speech encoder of random weights: what flows where can be tested without the file."""
+    torch.manual_seed(0)
+    encoder = SpeechEncoder()
+    encoder.filters.copy_(torch.rand(201, 80) / 200)
+    weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
+    monkeypatch.setattr(speech, "load_speech_weights", lambda: weights)
+
+
+def heard_by(times: np.ndarray, wave: np.ndarray, segments: np.ndarray | None = None) -> torch.Tensor:
+    config = AudioConfig(features="speech", lookback_s=0.4, lookahead_s=0.2)
+    net = AudioNet(144, config.window_rows, 2, config)
+    net.speech.load_state_dict({k: torch.from_numpy(v) for k, v in speech.load_speech_weights().items()})
+    return sound_windows(net, wave, None, times, segments)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_speech_context_ends_where_it_is_said_to(untrained_speech, side):
+    wave = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)
+    changed = wave.copy()
+    if side == "before":
+        changed[: round(16000 * (1.02 - 0.4 - 0.02))] = 0
+    else:
+        changed[round(16000 * (1.02 + 0.2)) :] = 0
+    same, different = np.array([1.02]), np.array([0.9 if side == "before" else 1.14])
+    torch.testing.assert_close(heard_by(same, changed), heard_by(same, wave), atol=1e-4, rtol=1e-4)
+    assert (heard_by(different, changed) - heard_by(different, wave)).abs().max() > 1e-2
+
+
+def test_speech_is_not_heard_across_a_cut(untrained_speech):
+    wave = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)
+    times = (np.arange(50) + 0.5) / FPS
+    segments = (np.arange(50) >= 25).astype(np.int64)
+    changed = wave.copy()
+    changed[: 16000 - 400] = 0  # the first take, but for the spectrum's overlap
+    frames = slice(25, 50)
+    before, after = (heard_by(times, w, segments)[frames] for w in (wave, changed))
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+def test_speech_windows_keep_the_token_of_the_frame_in_the_middle(untrained_speech):
+    """A burst at the frame moves the middle rows most before attention spreads it."""
+    quiet = np.full(32000, 1e-3, np.float32) * np.random.default_rng(0).normal(size=32000).astype(np.float32)
+    burst = quiet.copy()
+    burst[round(1.02 * 16000) - 80 : round(1.02 * 16000) + 80] += 0.5
+    change = (heard_by(np.array([1.02]), burst) - heard_by(np.array([1.02]), quiet)).abs().sum(1)[0]
+    assert 18 <= int(change.argmax()) <= 22
+
+
+def test_an_encoder_of_speech_fits_and_survives_its_state(untrained_speech, tmp_path):
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.uniform(size=80) < 0.5, 5)
+    wave = (rng.normal(size=(400, 640)) * np.where(loud, 0.1, 1e-4)[:, None]).reshape(-1)
+    write_wav(tmp_path / "aud.wav", wave)
+    clip = replace(speaking_clip(), audio_path=tmp_path / "aud.wav", aus=np.stack([loud] * 3, 1) * 1.0)
+    fit = fit_audio(clip, replace(QUICK, features="speech"))
+    assert held_out_score(clip, fit)["AU25"]["r"] > 0.8
+    net = AudioNet(*fit.net.shape, fit.net.config)
+    net.load_state_dict(fit.net.state_dict())
+    codes = predict_wave(net, load_wave(clip.audio_path), clip.frame_times, clip.segments)
+    np.testing.assert_allclose(codes[330:], fit.oof_codes[330:], atol=1e-4)
 
 
 def test_without_measurements_the_codes_are_left_to_be_learnt():

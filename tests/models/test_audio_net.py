@@ -60,7 +60,7 @@ def test_a_window_of_another_size_is_refused():
         ({"lookahead_s": -0.1}, "lookahead_s"),
         ({"n_members": 0}, "n_members"),
         ({"n_folds": 1}, "n_folds"),
-        ({"features": "music"}, "features must be one of"),
+        ({"features": "music"}, "features must be auto, windows, or"),
         ({"encoder": "gru"}, "encoder must be kernel or conv"),
     ],
 )
@@ -72,6 +72,13 @@ def test_impossible_settings_are_refused(settings, message):
 def test_streaming_preset_hears_120_ms_ahead():
     assert STREAMING.lookahead_s == 0.12
     assert STREAMING.window_rows < AudioConfig().window_rows
+
+
+def test_kinds_of_features_add_up():
+    config = AudioConfig(features="speech+phones")
+    assert config.parts == {"speech": 144, "phones": 42}
+    assert config.hears("speech") and not config.hears("mel")
+    assert AudioConfig(features="windows").parts == {}
 
 
 def test_kernel_is_the_gaussian_of_the_distance():
