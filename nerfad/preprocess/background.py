@@ -14,6 +14,8 @@ STAGE = "background"
 _FRAMES = 60
 # The mask's edge carries hair and blur of the person: keep this share of the size away from it.
 _EDGE_SHARE = 0.02
+# Looks at a pixel that make its median trustworthy: a mask errs in single frames.
+_MIN_LOOKS = 4
 
 
 def run(ws: Workspace) -> None:
@@ -31,10 +33,11 @@ def run(ws: Workspace) -> None:
     images, free = np.stack([image for image, _ in seen]), np.stack([mask for _, mask in seen])
     plate, count = masked_median(images, free)
     spread = np.abs(images.astype(np.int16) - plate).mean(-1)
-    ws.writer.write_background(fill_holes(plate, count > 0))
+    known = count >= min(_MIN_LOOKS, len(chosen))
+    ws.writer.write_background(fill_holes(plate, known))
     ws.save(
         STAGE,
-        unseen_share=float((count == 0).mean()),
+        unseen_share=float((~known).mean()),
         residual=float(spread[free].mean()) if free.any() else 0.0,
     )
 
