@@ -19,7 +19,7 @@ from nerfad.sample.parts import HEAD, NECK, TORSO, Part, follow_jaw
 from nerfad.sample.raster import Fragments, rasterize
 from nerfad.sample.shapes import smoothstep
 
-CM_PER_UNIT = 16.0  # scene units are the head's frame divided by this
+CM_PER_UNIT = 25.0  # scene units are the head's frame divided by this, as in preprocessing
 CAMERA_DISTANCE = 108.0
 CAMERA_HEIGHT = -4.2
 FOCAL_PER_HEIGHT = 1200.0 / 512.0
