@@ -33,7 +33,6 @@ class FieldConfig:
     n_hidden_color: int = 2
     n_geometry: int = 15
     density_bias: float = -1.0
-    sees_pose: bool = False
 
     def __post_init__(self) -> None:
         _require(8 <= self.log2_table_size <= 24, "field.log2_table_size must be between 8 and 24.")
@@ -52,7 +51,7 @@ class TorsoConfig:
     n_levels: int = 12
     n_features: int = 2
     base_resolution: int = 8
-    finest_resolution: int = 256
+    finest_resolution: int = 1024
     log2_table_size: int = 16
     width: int = 32
     n_hidden: int = 1
@@ -95,8 +94,9 @@ class OptimConfig:
     condition_noise: float = 0.1
     true_code_share: float = 0.5
     appearance_dims: int = 0
-    alpha_weight: float = 2e-2
-    average_decay: float = 0.0
+    alpha_weight: float = 5e-3
+    triple_share: float = 0.5
+    smooth_weight: float = 0.03
     refine_poses: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +125,7 @@ class TrainConfig:
         size: rows of the pictures to train at; None keeps those of the data set.
         preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
         lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
+        device: "cpu"; the kernels run on CUDA too, the training loop does not yet.
         threads: CPU threads; 0 leaves torch's choice.
         preview_every_s: seconds between preview pictures; 0 for none.
         save_every_s: seconds between checkpoints.
@@ -142,7 +143,6 @@ class TrainConfig:
     device: str = "cpu"
     preview_every_s: float = 60.0
     save_every_s: float = 60.0
-    quiet: bool = False
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     torso: TorsoConfig = dataclasses.field(default_factory=TorsoConfig)
     occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
@@ -151,6 +151,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))
         object.__setattr__(self, "out", Path(self.out))
+        _require(self.device == "cpu", f"--device {self.device}: training runs on the CPU only so far.")
         _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
         _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
         _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")

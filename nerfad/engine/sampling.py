@@ -18,6 +18,8 @@ from nerfad.config import OptimConfig
 from nerfad.data.dataset import Dataset
 
 HEAD, NECK, TORSO = 1, 2, 3
+COLLAR_SHARE = 0.12
+"""The head's rectangle goes on below the chin by this share of its height: collar and neck err most."""
 MOUTH_VERTICES = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314, 39, 269, 181, 405)
 
 
@@ -31,6 +33,7 @@ class RayBatch:
     target: Tensor  # float32 [n_rays, 3]
     background: Tensor  # float32 [n_rays, 3]
     labels: Tensor  # uint8 [n_rays]
+    triples: Tensor  # int64 [n_triples, 3], rays whose pixels lie on a line at equal distances
 
 
 class FrameStore:
@@ -55,6 +58,7 @@ class FrameStore:
             list(pool.map(load, range(n)))
         self.plate = torch.from_numpy(dataset.background())
         head = torch.stack([label_rectangle(labels == HEAD) for labels in self.labels])
+        head[:, 3] += ((head[:, 3] - head[:, 1]) * COLLAR_SHARE).long()
         mouth = torch.from_numpy(mouth_rectangles(dataset, frames, head.numpy()))
         whole = torch.tensor([0, 0, width, height]).expand(n, 4)
         size = torch.tensor([width, height])
@@ -78,9 +82,24 @@ class FrameStore:
         low, high = rectangles[:, :2], rectangles[:, 2:]
         at = torch.rand(len(frame_index), 2, generator=generator)
         pixels = torch.minimum((low + at * (high - low)).long(), (high - 1).long())
-        return self.take(frames, frame_index, pixels)
+        n_triples = round((per_frame - n_mouth - n_whole) * config.triple_share / 3)
+        first = torch.arange(len(frames))[:, None] * per_frame + n_mouth
+        triples = (first + torch.arange(3 * n_triples)).view(-1, 3)
+        self._line_up(pixels, triples, generator)
+        return self.take(frames, frame_index, pixels, triples)
 
-    def take(self, frames: Tensor, frame_index: Tensor, pixels: Tensor) -> RayBatch:
+    def _line_up(self, pixels: Tensor, triples: Tensor, generator: torch.Generator) -> None:
+        """Put the outer rays of triples on either side of the middle one, along a row or a column."""
+        n = len(triples)
+        reach = max(1, self.height // 24)
+        distance = torch.randint(1, reach + 1, (n, 1), generator=generator)
+        along = torch.nn.functional.one_hot(torch.randint(2, (n,), generator=generator), 2)
+        size = torch.tensor([self.width, self.height])
+        for column, sign in ((0, -1), (2, 1)):
+            moved = pixels[triples[:, 1]] + sign * distance * along
+            pixels[triples[:, column]] = torch.minimum(moved.clamp_min(0), size - 1)
+
+    def take(self, frames: Tensor, frame_index: Tensor, pixels: Tensor, triples: Tensor) -> RayBatch:
         """The batch of given pixels. Behind label 0 lies the picture itself: there the plate would teach the
         head to paint whatever moves in the background.
         """
@@ -90,7 +109,8 @@ class FrameStore:
         labels = self.labels.view(-1)[flat]
         plate = self.plate.view(-1, 3)[in_frame].float().div_(255.0)
         background = torch.where(labels[:, None] == 0, target, plate)
-        return RayBatch(frames, frame_index.to(torch.int32), pixels, target, background, labels)
+        index = frame_index.to(torch.int32)
+        return RayBatch(frames, index, pixels, target, background, labels, triples)
 
 
 def label_rectangle(mask: Tensor) -> Tensor:

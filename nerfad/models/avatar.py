@@ -12,7 +12,7 @@ from nerfad.cameras import Camera
 from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.models.field import TalkingField
 from nerfad.models.renderer import HeadRays, HeadRenderer
-from nerfad.models.torso import N_HEAD_POSE, N_POSE, Torso
+from nerfad.models.torso import N_POSE, Torso
 
 
 @dataclass
@@ -61,8 +61,7 @@ class AvatarModel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_codes, self.n_appearance = n_codes, n_appearance
-        n_cond = n_codes + n_appearance + (N_HEAD_POSE if field.sees_pose else 0)
-        self.head = HeadRenderer(TalkingField(field, n_cond), occupancy)
+        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance), occupancy)
         self.torso = Torso(torso) if torso.enabled else None
         self.appearance = nn.Parameter(torch.zeros(n_frames, n_appearance))
         self.pose_delta = nn.Parameter(torch.zeros(n_frames if refine_poses else 0, 6))
@@ -98,7 +97,6 @@ class AvatarModel(nn.Module):
             pose = pose + pose_noise * torch.randn_like(pose)
         behind, torso_opacities, shift = self._behind(camera, body, pose, pixels, frame_index, background)
         rays_o, rays_d = camera.rays(c2w[frame_index.long()], pixels)
-        cond = self.field_condition(cond, pose)
         head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, frame_index, behind, jitter)
         return LayeredRays(head.colors, head, behind, torso_opacities, shift)
 
@@ -111,15 +109,8 @@ class AvatarModel(nn.Module):
         index = torch.zeros(len(pixels), dtype=torch.int32)
         behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
-        cond = self.field_condition(cond, pose)
         drawn = self.head.draw(rays_o.contiguous(), rays_d.contiguous(), cond, behind)
         return DrawnRays(*drawn, behind)
-
-    def field_condition(self, cond: Tensor, pose: Tensor) -> Tensor:
-        """What the field is told: the condition [n_frames, c], and the head's pose where it sees that."""
-        if not self.head.field.config.sees_pose:
-            return cond
-        return torch.cat([cond, pose[:, :N_HEAD_POSE]], 1)
 
     def _behind(
         self,

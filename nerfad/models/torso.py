@@ -14,8 +14,8 @@ from nerfad.config import TorsoConfig
 from nerfad.nn import ConditionedMLP, GridEncoding
 from nerfad.ops import GridSpec, MLPSpec, freq_encode
 
-N_HEAD_POSE, N_POSE = 6, 10
-"""Numbers that describe head and body: 3 + 3 of the head's pose, then 4 of the body's motion."""
+N_POSE = 10
+"""Numbers that describe head and body: 3 + 3 of the head's pose, 4 of the body's motion."""
 
 
 class Torso(nn.Module):
