@@ -95,8 +95,8 @@ class OptimConfig:
     true_code_share: float = 0.5
     appearance_dims: int = 0
     alpha_weight: float = 5e-3
-    triple_share: float = 0.5
-    smooth_weight: float = 0.03
+    triple_share: float = 0.25
+    smooth_weight: float = 0.0
     refine_poses: bool = False
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ class ConditionedMLP(nn.Module):
     Args:
         spec: sizes and output activation.
         output_scale: factor on the initial weights of the last layer, below 1 for outputs near zero.
-        cond_scale: factor on the initial weights of the condition, below 1 where the input should count first.
+        cond_scale: factor on the initial weights of the condition, below 1 where the input should lead.
 
     Example:
         >>> import torch
