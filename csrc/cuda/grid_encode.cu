@@ -11,22 +11,24 @@ __global__ void grid_encode_fwd_kernel(const GridEncodeFwd<float> p) {
   if (i < p.n) grid_encode_fwd_point<float, S, D, F>(p, i, static_cast<int>(blockIdx.y));
 }
 
-// float32 sums; two at a time where the hardware has it (sm_90 and later).
+// float32 sums; two or four at a time where the hardware has it (sm_90 and later).
 template <int F>
 __device__ __forceinline__ void add_to_entry(float* entry, const float (&values)[F]) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if constexpr (F % 4 == 0) {
+  constexpr bool kVectors = true;
+#else
+  constexpr bool kVectors = false;
+#endif
+  if constexpr (kVectors && F % 4 == 0) {
     for (int f = 0; f < F; f += 4) {
       atomicAdd(reinterpret_cast<float4*>(entry + f),
                 make_float4(values[f], values[f + 1], values[f + 2], values[f + 3]));
     }
-    return;
-  } else if constexpr (F == 2) {
+  } else if constexpr (kVectors && F == 2) {
     atomicAdd(reinterpret_cast<float2*>(entry), make_float2(values[0], values[1]));
-    return;
+  } else {
+    for (int f = 0; f < F; ++f) atomicAdd(entry + f, values[f]);
   }
-#endif
-  for (int f = 0; f < F; ++f) atomicAdd(entry + f, values[f]);
 }
 
 template <int D, int F>
