@@ -143,10 +143,10 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
         # Averaging colours under zero alpha would draw a dark seam round the torso.
         alpha = image[..., 3:].astype(np.float32) / 255.0
         premultiplied = np.dstack([image[..., :3] * alpha, alpha]).astype(np.float32)
-        small = cv2.resize(premultiplied, (width, height), interpolation=method)
-        small[..., :3] /= np.maximum(small[..., 3:], 1e-4)
-        small[..., 3] *= 255.0
-        return np.clip(small + 0.5, 0, 255).astype(np.uint8)
+        small = np.asarray(cv2.resize(premultiplied, (width, height), interpolation=method), np.float32)
+        colours = small[..., :3] / np.maximum(small[..., 3:], 1e-4)
+        rgba = np.dstack([colours, 255.0 * small[..., 3]])
+        return np.clip(rgba + 0.5, 0, 255).astype(np.uint8)
     return cv2.resize(image, (width, height), interpolation=method)
 
 

@@ -37,5 +37,6 @@ def labels_of(colours: np.ndarray) -> np.ndarray:
     """Labels uint8 [H, W] of a label picture in RGB; a colour counts as the nearest corner of the colour
     cube, because some tools save interpolated values.
     """
-    red, green, blue = cv2.split(colours >> 7)
-    return cv2.LUT(red + (green << 1) + (blue << 2), _FROM_CORNER)
+    bits = colours >> 7
+    corner = bits[..., 0] + (bits[..., 1] << 1) + (bits[..., 2] << 2)
+    return cv2.LUT(corner, _FROM_CORNER)

@@ -57,11 +57,14 @@ def masked_median(images: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.
 
 def fill_holes(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Continue a uint8 picture smoothly into unknown pixels, from coarse to fine."""
-    levels = [(image.astype(np.float32) * known[..., None], known.astype(np.float32))]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [
+        (image.astype(np.float32) * known[..., None], known.astype(np.float32))
+    ]
     while min(levels[-1][1].shape) > 2 and levels[-1][1].min() < 1e-3:
         colour, weight = levels[-1]
         half = (max(1, colour.shape[1] // 2), max(1, colour.shape[0] // 2))
-        levels.append(tuple(cv2.resize(v, half, interpolation=cv2.INTER_AREA) for v in (colour, weight)))
+        smaller = [cv2.resize(v, half, interpolation=cv2.INTER_AREA) for v in (colour, weight)]
+        levels.append((np.asarray(smaller[0]), np.asarray(smaller[1])))
     colour, weight = levels[-1]
     filled = colour / np.maximum(weight, 1e-6)[..., None]
     for colour, weight in reversed(levels[:-1]):

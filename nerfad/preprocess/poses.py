@@ -25,6 +25,8 @@ CM_PER_UNIT = 25.0
 # Not observable from a talking head's small turns; a usual portrait lens.
 _FOCAL_AT_512 = 1200.0
 _SHAPE_FRAMES = 250
+# Poses refined together once the shape is known; bounds the memory of long clips.
+_AT_ONCE = 1000
 _HULL_FRAMES = 24
 _HULL_CELLS = 37
 # Head with hair: half extents in cm that are searched, and how far back and front it may reach.
@@ -60,16 +62,26 @@ def run(ws: Workspace) -> None:
         pixel=pixel,
     )
     ws.report(STAGE, 1, 3)
-    track = adjust(
-        track.shape, points, camera.fl_x, centre, rotations, translations, pixel=pixel, fix_shape=True
-    )
+    tracks = [
+        adjust(
+            track.shape,
+            points[rows],
+            camera.fl_x,
+            centre,
+            rotations[rows],
+            translations[rows],
+            pixel=pixel,
+            fix_shape=True,
+        )
+        for rows in (slice(k, k + _AT_ONCE) for k in range(0, len(points), _AT_ONCE))
+    ]
     ws.report(STAGE, 2, 3)
-    c2w = camera_to_world(track.rotations, track.translations)
+    c2w = np.concatenate([camera_to_world(part.rotations, part.translations) for part in tracks])
     ws.save(
         STAGE,
         c2w=c2w,
         aabb=head_box(ws, camera, c2w, found["frame_ids"]),
-        reprojection_px=track.errors.mean(1),
+        reprojection_px=np.concatenate([part.errors.mean(1) for part in tracks]),
         n_rigid=len(rigid),
     )
     ws.report(STAGE, 3, 3)

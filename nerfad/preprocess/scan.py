@@ -144,9 +144,12 @@ def find_cuts(thumbnails: np.ndarray) -> np.ndarray:
     n = len(thumbnails)
     if n < 8:
         return np.zeros(0, np.int64)
-    smooth = np.stack([cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 1.5) for picture in thumbnails])
-    bend = np.abs(smooth[2:] - 2 * smooth[1:-1] + smooth[:-2])
-    bands = bend.reshape(n - 2, n_bands, -1).mean(2)
+    bands = np.zeros((n - 2, n_bands))
+    smooth = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 1.5) for picture in thumbnails[:2]]
+    for k, picture in enumerate(thumbnails[2:]):
+        smooth.append(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 1.5))
+        bands[k] = np.abs(smooth[2] - 2 * smooth[1] + smooth[0]).reshape(n_bands, -1).mean(1)
+        del smooth[0]
     jump = np.zeros((n, n_bands))
     jump[2 : n - 1] = np.minimum(bands[:-1], bands[1:])
     usual = np.maximum(np.percentile(jump[2 : n - 1], 95, axis=0), 0.2)
@@ -191,10 +194,10 @@ def assign_ticks(times: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]
             start = at if ends[at] == picture else at + 1
             ends[start:end], scores[start:end], chains[start:end] = [picture], [score], [chain]
     pairs = []
-    chain = chains[-1]
-    while chain is not None:
-        pairs.append(chain[:2])
-        chain = chain[2]
+    link = chains[-1]
+    while link is not None:
+        pairs.append(link[:2])
+        link = link[2]
     paired = np.array(pairs[::-1], np.int64).reshape(-1, 2)
     return paired[:, 0], paired[:, 1]
 

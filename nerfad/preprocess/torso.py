@@ -36,7 +36,7 @@ def run(ws: Workspace) -> None:
             gt_image=cv2.copyTo(plate, (labels == BACKGROUND).astype(np.uint8), image.copy()),
         )
         motion, error = tracker().measure(image, labels)
-        return {"body": motion, "error": np.float32(error)}
+        return {"body": motion, "error": np.array(error, np.float32)}
 
     found = ws.per_frame(STAGE, cut_out, frame_ids)
     ws.save(STAGE, reference=reference, **found)
