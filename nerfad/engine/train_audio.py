@@ -49,6 +49,10 @@ class AudioFit:
     ``true_codes`` and ``blink`` are NaN on frames outside the training split, so that whatever was measured
     on held-out frames cannot leak into a rendering unnoticed. ``oof_codes`` are out-of-fold on the training
     frames and the encoder's output elsewhere; both are None for learnt codes.
+
+    On training frames ``oof_codes`` are scaled to be least-squares predictions (the mean of the true code for
+    that sound), without the encoder's gain. A field that learns from a mix of these and true codes keeps its
+    response to a code; with the gain it would learn to move the mouth less than asked. The gain is for use.
     """
 
     net: AudioNet
@@ -307,7 +311,7 @@ def _finish(
     gain = _gain(true_codes[train], fitted.oof, net.config)
     net.gain.copy_(torch.from_numpy(gain))
     oof = predict(net, windows)
-    oof[train] = fitted.oof * gain
+    oof[train] = fitted.oof * _slopes(codes, true_codes[train], fitted.oof)
     report = {
         "codes": codes.kind,
         "features": net.config.features,
@@ -315,7 +319,7 @@ def _finish(
         **fitted.note,
         "n_train": len(train),
         "seed": seed,
-        "out_of_fold": score(codes.names, true_codes[train], oof[train]),
+        "out_of_fold": score(codes.names, true_codes[train], oof[train] * gain),
     }
     report_progress(progress, 1.0, "sound")
     return AudioFit(net, codes, true_codes, oof, blink, report)
@@ -325,6 +329,12 @@ def _quality(codes: ExpressionCodes, true_codes: np.ndarray, predicted: np.ndarr
     """Correlation of the lip gap and, with the same weight, that of all codes by how much each one moves."""
     r = np.array([entry["r"] for entry in score(codes.names, true_codes, predicted).values()])
     return 0.5 * float(r[0]) + 0.5 * float(np.average(r, weights=codes.scale**2))
+
+
+def _slopes(codes: ExpressionCodes, true_codes: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Slope of each true code over its prediction, 0 where they do not go together."""
+    scores = score(codes.names, true_codes, predicted).values()
+    return np.array([max(s["r"], 0.0) / max(s["amplitude"], 1e-3) for s in scores], np.float32)
 
 
 def _gain(true_codes: np.ndarray, predicted: np.ndarray, config: AudioConfig) -> np.ndarray:

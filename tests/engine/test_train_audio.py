@@ -87,6 +87,17 @@ def test_unseen_frames_follow_the_sound(fitted):
         assert all(0.7 < entry["amplitude"] < 1.3 for entry in scores.values()), scores
 
 
+def test_the_field_is_given_codes_without_the_gain(fitted):
+    """The slope of the truth on what the field learns from is 1: nothing to unlearn."""
+    clip, fit = fitted
+    train, _ = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
+    for k in range(2):
+        heard, true = fit.oof_codes[train, k], fit.true_codes[train, k]
+        assert abs(np.polyfit(heard, true, 1)[0] - 1) < 1e-3
+    used = predict(fit.net, dataset_windows(clip, fit.net))[train]
+    assert used.std() > fit.oof_codes[train].std()
+
+
 def test_codes_are_ordered_and_blinks_kept_apart(fitted):
     clip, fit = fitted
     train, _ = clip.split(QUICK.lookback_s, QUICK.lookahead_s)
@@ -119,7 +130,7 @@ def test_out_of_fold_codes_do_not_know_their_own_frame(fitted):
     changed = replace(clip, aus=clip.aus.copy())
     changed.aus[100, 1:] += 0.5
     again = fit_audio(changed, fit.net.config, seed=1)
-    raw = [f.oof_codes[100] / f.net.gain.numpy() * f.codes.scale + f.codes.offset for f in (fit, again)]
+    raw = [f.oof_codes[100] * f.codes.scale + f.codes.offset for f in (fit, again)]
     np.testing.assert_allclose(raw[0], raw[1], atol=0.03)
 
 
