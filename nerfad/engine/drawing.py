@@ -31,20 +31,29 @@ class RenderedFrame:
 
 @torch.no_grad()
 def draw_frame(
-    model: AvatarModel, camera: Camera, c2w: Tensor, body: Tensor, cond: Tensor, background: Tensor
+    model: AvatarModel,
+    camera: Camera,
+    c2w: Tensor,
+    body: Tensor,
+    cond: Tensor,
+    background: Tensor,
+    window: tuple[int, int, int, int] | None = None,
 ) -> RenderedFrame:
-    """Render every pixel.
+    """Render every pixel, or those of a window.
 
     Args:
         c2w: [4, 4] in box units.
         body: [4] in picture heights.
         cond: [c] the whole condition.
         background: float32 [H, W, 3].
+        window: (left, top, right, bottom) in pixels, right and bottom exclusive; the frame's layers then
+            have the window's size and the same values as in the whole frame.
     """
-    height, width = camera.height, camera.width
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    left, top, right, bottom = window or (0, 0, camera.width, camera.height)
+    height, width = bottom - top, right - left
+    rows, columns = torch.meshgrid(torch.arange(top, bottom), torch.arange(left, right), indexing="ij")
     pixels = torch.stack([columns.flatten(), rows.flatten()], 1)
-    behind = background.reshape(-1, 3)
+    behind = background[top:bottom, left:right].reshape(-1, 3)
     parts = []
     for chunk in torch.arange(len(pixels)).split(CHUNK):
         rays = model.draw(camera, c2w[None], body[None], pixels[chunk], cond[None], behind[chunk])

@@ -11,6 +11,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from nerfad.data.dataset import Dataset
 from nerfad.engine import summary as summing
 from nerfad.engine.comparison import side_by_side, sound_of, strip
 from nerfad.engine.evaluation_sources import AvatarSource, Source, SourceFrame, VideoSource
-from nerfad.engine.other_sound import OtherSound, other_sound
+from nerfad.engine.other_sound import OtherSound, OwnFrame, other_sound
 from nerfad.engine.scoring import PICTURE_METRICS, FrameScore, FrameScorer
 from nerfad.engine.summary import Summary
 from nerfad.errors import ModelNotFoundError, NerfadError
@@ -47,7 +48,7 @@ def evaluate(
     dataset: str | Path | None = None,
     seed: int = 0,
     max_frames: int | None = None,
-    other_frames: int = 120,
+    other_frames: int = 100,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Render the held-out frames from sound and pose alone, score them, and write the results.
@@ -65,7 +66,7 @@ def evaluate(
         dataset: the data set folder, where it is no longer where training found it.
         seed: recorded in the results; the evaluation itself draws nothing at random.
         max_frames: score only so many held-out frames, the first ones.
-        other_frames: frames rendered for each shift of the driving sound.
+        other_frames: frames, evenly spread, that are rendered for each shift of the driving sound.
         progress: called with the share done (0..1) and a short text.
 
     Raises:
@@ -80,11 +81,13 @@ def evaluate(
     reader = _open_reader(data, models, summary)
     scorer = FrameScorer(data, reader, positions, models)
     folder = Path(out)
-    frames = _score_all(source, scorer, positions, folder, progress)
+    every = max(1, math.ceil(len(positions) / max(other_frames, 1)))
+    kept = {int(p) for p in positions[::every]}
+    frames, own = _score_all(source, scorer, positions, kept, folder, progress)
     summary.reasons |= scorer.reasons
     summing.put_pictures(summary, frames, reader is not None)
     summing.put_lips(summary, frames, data)
-    summing.put_other_sound(summary, *_other_sound(source, reader, frames, other_frames, progress))
+    summing.put_other_sound(summary, *_other_sound(source, reader, own, progress))
     summing.put_action_units(summary, frames, data, source.train, reader, generated_aus)
     summing.put_depth(summary, frames)
     summing.put_sync(summary, scorer)
@@ -119,10 +122,19 @@ def _open_reader(data: Dataset, models: str | Path | None, summary: Summary) -> 
 
 
 def _score_all(
-    source: Source, scorer: FrameScorer, positions: np.ndarray, folder: Path, progress: Progress | None
-) -> list[FrameScore]:
-    """Score frame after frame while the comparison video is written from the same frames."""
+    source: Source,
+    scorer: FrameScorer,
+    positions: np.ndarray,
+    kept: set[int],
+    folder: Path,
+    progress: Progress | None,
+) -> tuple[list[FrameScore], list[OwnFrame]]:
+    """Score frame after frame while the comparison video is written from the same frames.
+
+    Returns all scores, and the pictures of the positions in `kept`.
+    """
     frames: list[FrameScore] = []
+    own: list[OwnFrame] = []
     shown = {int(positions[k]) for k in np.linspace(0, len(positions) - 1, N_STRIP + 2).astype(int)[1:-1]}
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -130,7 +142,11 @@ def _score_all(
         frame: SourceFrame
         for frame in source.frames(positions):
             truth = source.dataset.image(frame.position)
-            frames.append(scorer.score(frame, truth))
+            score = scorer.score(frame, truth)
+            frames.append(score)
+            if frame.position in kept:
+                points = score.rendered.landmarks if score.rendered else None
+                own.append(OwnFrame(frame.position, frame.image, points, score.real_gap))
             if frame.position in shown:
                 pairs.append((truth, frame.image))
             report(progress, 0.5 * len(frames) / len(positions), f"frame {len(frames)} of {len(positions)}")
@@ -139,15 +155,11 @@ def _score_all(
     sound = sound_of(source.dataset, positions)
     write_video(folder / "side_by_side.mp4", compared(), source.dataset.fps, sound)
     save_image(folder / "side_by_side.png", strip(pairs, source.label))
-    return frames
+    return frames, own
 
 
 def _other_sound(
-    source: Source,
-    reader: FaceReader | None,
-    frames: Sequence[FrameScore],
-    other_frames: int,
-    progress: Progress | None,
+    source: Source, reader: FaceReader | None, own: Sequence[OwnFrame], progress: Progress | None
 ) -> tuple[OtherSound | None, str]:
     if not isinstance(source, AvatarSource):
         return None, "a finished video cannot be driven by another sound"
@@ -157,11 +169,9 @@ def _other_sound(
         result = other_sound(
             source.with_sound_of,
             reader,
-            np.array([f.position for f in frames]),
-            np.array([f.real_gap for f in frames]),
+            own,
             len(source.dataset),
             source.dataset.fps,
-            frames_per_shift=other_frames,
             progress=lambda done, text: report(progress, 0.5 + 0.45 * done, text),
         )
         return result, ""

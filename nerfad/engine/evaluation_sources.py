@@ -31,6 +31,9 @@ DEFAULT_WINDOW_S = (0.3, 0.2)
 SPARE_FRAMES = 2
 """A video may be so many frames shorter or longer than the stretch it shows: encoders round."""
 
+Window = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels, right and bottom exclusive."""
+
 
 @dataclass(frozen=True)
 class SourceFrame:
@@ -52,10 +55,6 @@ class Source(Protocol):
 
     def frames(self, positions: np.ndarray) -> Iterator[SourceFrame]:
         """The pictures of the given positions, in their order."""
-        ...
-
-    def with_sound_of(self, position: int, other: int) -> np.ndarray | None:
-        """The picture of `position` driven by the sound of `other`; None where that is impossible."""
         ...
 
     def protocol(self) -> dict[str, Any]:
@@ -105,10 +104,12 @@ class AvatarSource:
         saved.check_dataset(data)
         return cls(Avatar.load(Path(run)), data, saved.meta.get("step"))
 
-    def _render(self, position: int, condition: np.ndarray) -> SourceFrame:
+    def _render(self, position: int, condition: np.ndarray, window: Window | None = None) -> SourceFrame:
         data = self.dataset
         body = None if data.body is None else data.body[position]
-        frame = self.avatar.render(data.c2w[position], condition, body=body, background=self._background)
+        frame = self.avatar.render(
+            data.c2w[position], condition, body=body, background=self._background, window=window
+        )
         return SourceFrame(position, frame.image, frame.depth, frame.opacity)
 
     def frames(self, positions: np.ndarray) -> Iterator[SourceFrame]:
@@ -119,9 +120,9 @@ class AvatarSource:
             self.render_seconds.append(time.perf_counter() - started)
             yield frame
 
-    def with_sound_of(self, position: int, other: int) -> np.ndarray:
-        """The frame's pose and body with the sound of another moment."""
-        return self._render(position, self._conditions[other]).image
+    def with_sound_of(self, position: int, other: int, window: Window | None = None) -> np.ndarray:
+        """The frame's pose and body with the sound of another moment: the picture, or a window of it."""
+        return self._render(position, self._conditions[other], window).image
 
     def protocol(self) -> dict[str, Any]:
         """What was known of the held-out frames."""
@@ -197,10 +198,6 @@ class VideoSource:
                     if image.shape[:2] != (height, width):
                         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
                     yield SourceFrame(wanted[k], image)
-
-    def with_sound_of(self, position: int, other: int) -> None:
-        """A finished video cannot be driven by another sound."""
-        return None
 
     def protocol(self) -> dict[str, Any]:
         """What is known of the video: nothing but the file."""

@@ -123,8 +123,9 @@ class Avatar:
         body: np.ndarray | None = None,
         background: np.ndarray | None = None,
         size: int | None = None,
+        window: tuple[int, int, int, int] | None = None,
     ) -> RenderedFrame:
-        """Draw one frame.
+        """Draw one frame, or a window of it.
 
         Args:
             c2w: [4, 4] head pose, scene units.
@@ -132,6 +133,7 @@ class Avatar:
             body: [4] body motion in pixels of the training size, as in the data set; by default at rest.
             background: uint8 [H, W, 3]; by default the data set's plate.
             size: rows of the picture; by default those of the training pictures.
+            window: (left, top, right, bottom) of the pixels to draw; by default all.
         """
         camera = self.camera
         if size is not None and size != camera.height:
@@ -148,6 +150,7 @@ class Avatar:
             body_in_heights(rest[None], 1, self.camera.height)[0],
             torch.from_numpy(np.asarray(cond, np.float32)),
             plate,
+            window,
         )
 
 

@@ -16,6 +16,7 @@ from nerfad.engine import evaluate as module
 from nerfad.engine.comparison import sound_of
 from nerfad.engine.evaluate import evaluate
 from nerfad.engine.evaluation_sources import AvatarSource
+from nerfad.engine.other_sound import lower_face
 from nerfad.engine.scoring import longest_run
 from nerfad.errors import InputFileError, ModelNotFoundError, NerfadError, VideoError
 from nerfad.features.face_reader import FaceReading
@@ -67,7 +68,7 @@ def landmarks(opening: float) -> np.ndarray:
         points[list(indices), 0] = centre[0] + radii[0] * np.cos(angle)
         points[list(indices), 1] = centre[1] + radii[1] * np.sin(angle)
     points[13, :2], points[14, :2] = (32, 44 - opening / 2), (32, 44 + opening / 2)
-    points[33, :2], points[263, :2] = (22, 24), (42, 24)
+    points[33, :2], points[263, :2], points[1, :2] = (22, 24), (42, 24), (32, 33)
     return points
 
 
@@ -78,6 +79,7 @@ class FakeAvatar:
 
     def __init__(self, late: int = 0, gain: float = 1.0) -> None:
         self.late, self.gain = late, gain
+        self.windows: list[object] = []
 
     def conditions(self, sound: np.ndarray, *, frame_times: np.ndarray, segments: np.ndarray) -> np.ndarray:
         assert len(sound) == N_FRAMES * 640 and len(frame_times) == len(segments) == N_FRAMES
@@ -85,11 +87,13 @@ class FakeAvatar:
         return (7 + self.gain * (values - 7))[:, None].astype(np.float32)
 
     def render(
-        self, c2w: np.ndarray, cond: np.ndarray, body: np.ndarray | None, background: np.ndarray
+        self, c2w: np.ndarray, cond: np.ndarray, *, body: object, background: np.ndarray, window: object
     ) -> SimpleNamespace:
-        flat = np.full((SIZE, SIZE), 4.0, np.float32)
-        opacity = np.ones_like(flat)
-        return SimpleNamespace(image=draw(float(cond[0]), shade=4), depth=flat, opacity=opacity)
+        self.windows.append(window)
+        left, top, right, bottom = window or (0, 0, SIZE, SIZE)
+        image = draw(float(cond[0]), shade=4)[top:bottom, left:right]
+        flat = np.full(image.shape[:2], 4.0, np.float32)
+        return SimpleNamespace(image=image, depth=flat, opacity=np.ones_like(flat))
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +174,31 @@ def test_a_good_avatar_scores_well_and_every_result_is_written(
     lines = (out / "frames.csv").read_text().splitlines()
     assert lines[0].startswith("img_id,time_s,psnr,psnr_face") and len(lines) == 61
     assert lines[1].split(",")[0] == "240"
+
+
+def test_other_sound_renders_the_lower_face_only_where_that_reads_the_same(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avatar = FakeAvatar()
+    windowed = evaluate_avatar(avatar, data, tmp_path, monkeypatch)
+    detail = windowed["details"]["other_audio"]
+    assert detail["lower_face_only"] and detail["window_check"] == 0.0
+    assert sum(w is None for w in avatar.windows) == 60 + 6  # own sound, and the check
+    # A window that cuts the mouth reads differently: the check notices and whole frames are rendered.
+    monkeypatch.setattr("nerfad.engine.other_sound.lower_face", lambda *a: (0, 44, SIZE, SIZE))
+    whole = evaluate_avatar(FakeAvatar(), data, tmp_path, monkeypatch)
+    detail = whole["details"]["other_audio"]
+    assert not detail["lower_face_only"] and detail["window_check"] > 0.05
+    name = "lip_gap_correlation_other_audio"
+    assert whole[name] == pytest.approx(windowed[name], abs=1e-6)
+
+
+def test_the_lower_face_holds_mouth_and_chin() -> None:
+    points = landmarks(6.0)
+    points[1, :2] = (32, 34)
+    left, top, right, bottom = lower_face(points, SIZE, SIZE)  # type: ignore[misc]
+    assert left < 20 and right > 44 and top == 34 and bottom > 58
+    assert lower_face(points + 1000, SIZE, SIZE) is None
 
 
 def test_missing_weights_and_truth_are_null_with_the_reason(
