@@ -281,7 +281,7 @@ def _table(metrics: dict[str, Any]) -> str:
             cells = f'<td class="num none">–</td><td class="gauge"></td><td class="what">{what}</td>'
         else:
             share = (abs(value) - row.low) / (row.high - row.low)
-            width = 100 * min(max(share, 0.0), 1.0)
+            width = abs(100 * min(max(share, 0.0), 1.0))  # abs: no minus zero
             cells = (
                 f'<td class="num">{_text(value, row.digits, row.unit)}</td>'
                 f'<td class="gauge"><div><i style="width:{width:.0f}%"></i></div></td>'
