@@ -28,13 +28,18 @@ def _load() -> str | None:
     return None
 
 
+@torch.compiler.assume_constant_result  # torch.compile need not trace how a library is loaded
+def _reason() -> str | None:
+    return _load()
+
+
 def available() -> bool:
-    return _load() is None
+    return _reason() is None
 
 
 def ops() -> Any:
     """`torch.ops.nerfad`, with every compiled op registered. Raises BackendError with the remedy."""
-    reason = _load()
+    reason = _reason()
     if reason is not None:
         raise BackendError(f"nerfad's compiled kernels are not available: {reason}")
     return torch.ops.nerfad

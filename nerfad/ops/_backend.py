@@ -11,6 +11,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+import torch
+
 from nerfad import _native
 from nerfad.errors import BackendError
 
@@ -40,6 +42,7 @@ def backend() -> str:
     return wanted
 
 
+@torch.compiler.assume_constant_result  # torch.compile asks once, when it traces
 def is_native() -> bool:
     return backend() == "native"
 
