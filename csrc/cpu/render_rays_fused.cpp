@@ -63,36 +63,17 @@ int64_t n_bricks(const MarchGrid& grid) {
   return side * side * side;
 }
 
-OccupiedBox whole_grid(const MarchGrid& grid) {
-  const float side = static_cast<float>(grid.resolution);
-  return {{0.0f, 0.0f, 0.0f}, {side, side, side}};
-}
-
-// The box around all bricks that hold anything; empty if there is none.
-OccupiedBox box_of_bricks(const MarchGrid& grid) {
-  const float side = static_cast<float>(grid.resolution);
-  OccupiedBox box{{side, side, side}, {0.0f, 0.0f, 0.0f}};
-  for (int64_t i = 0; i < n_bricks(grid); ++i) {
-    if (!grid.bricks[i]) continue;
-    for (int a = 0; a < 3; ++a) {
-      const float low = static_cast<float>(gather_bits(static_cast<uint32_t>(i) >> a) * kBrick);
-      if (low < box.low[a]) box.low[a] = low;
-      if (low + kBrick > box.high[a]) box.high[a] = low + kBrick;
-    }
-  }
-  return box;
-}
-
-// Scratch, in floats: both networks, the bricks, then for each thread its buffers.
+// Scratch, in floats: both networks, the bricks and the box around them, then for each thread its buffers.
 struct RenderScratch {
-  int64_t sigma, color, bricks, tasks, task_size, size;
+  int64_t sigma, color, bricks, bounds, tasks, task_size, size;
 };
 
 RenderScratch scratch_layout(const RenderRays& p, int n_threads) {
   RenderScratch r{};
   r.color = aligned_count(PackedMlp<float>{p.sigma, nullptr}.forward_size(1));
   r.bricks = r.color + aligned_count(PackedMlp<float>{p.color, nullptr}.forward_size(1));
-  r.tasks = r.bricks + aligned_count((n_bricks(p.rays.grid) + 3) / 4);
+  r.bounds = r.bricks + aligned_count((n_bricks(p.rays.grid) + 3) / 4);
+  r.tasks = r.bounds + aligned_count(6);
   r.task_size = aligned_count((sizeof(RenderBuffers) + 3) / 4) + RenderBuffers::n_floats(p);
   r.size = r.tasks + n_threads * r.task_size + kScratchAlign;
   return r;
@@ -114,12 +95,12 @@ void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for)
   all.sigma = pack_network(p.sigma, p.sigma_params, p.cond, memory);
   all.color = pack_network(p.color, p.color_params, nullptr, memory + layout.color);
   all.block_step = n_tasks;
-  all.occupied = whole_grid(p.rays.grid);
   if (p.rays.grid.resolution >= kBrick) {
     auto* bricks = reinterpret_cast<uint8_t*>(memory + layout.bricks);
-    march_bricks_cpu({p.rays.grid.bitfield, bricks, n_bricks(p.rays.grid)}, parallel_for);
+    float* bounds = memory + layout.bounds;
+    march_bricks_cpu({p.rays.grid.bitfield, bricks, n_bricks(p.rays.grid), bounds}, parallel_for);
+    all.rays.grid.bounds = bounds;
     all.rays.grid.bricks = bricks;
-    all.occupied = box_of_bricks(all.rays.grid);
   }
   const RenderKernel kernel = render_kernel();
   parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {

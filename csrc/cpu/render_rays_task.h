@@ -51,8 +51,7 @@ struct RenderBuffers {
 
 struct RenderTask {
   const RenderRays* p;
-  MarchRays rays;  // with bricks
-  OccupiedBox occupied;
+  MarchRays rays;  // with bricks and bounds
   PackedMlp<float> sigma, color;
   RenderBuffers* buffers;
   int64_t first_block, block_step;  // blocks of rays first, first + step, ...

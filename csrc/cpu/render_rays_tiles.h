@@ -63,7 +63,6 @@ class Renderer {
     int first;
     if (!march_ray_setup(task_.rays, slot.index, slot.ray, first)) return false;
     const bool growing = grid.cone_angle > 0.0f;
-    if (!growing && !render_skip_to_box(task_.occupied, slot.ray, first)) return false;
     MarchSample sample;
     MarchCursor ahead = slot.cursor = march_begin(grid, slot.ray, first);
     if (!march_next(grid, slot.ray, ahead, sample)) return false;

@@ -19,7 +19,7 @@ constexpr int kRenderBlocksPerMultiprocessor = 2;
 struct RenderScratch {
   MmaScratch sigma, color;
   uint8_t* bricks;
-  OccupiedBox* box;
+  float* bounds;
   unsigned long long* next_ray;
   int64_t size;  // bytes
 };
@@ -49,7 +49,7 @@ RenderScratch render_scratch(const RenderRays& p) {
     return here;
   };
   r.next_ray = reinterpret_cast<unsigned long long*>(take(sizeof(*r.next_ray)));
-  r.box = reinterpret_cast<OccupiedBox*>(take(sizeof(*r.box)));
+  r.bounds = reinterpret_cast<float*>(take(6 * sizeof(float)));
   r.bricks = take(n_bricks(p.rays.grid));
   const ConditionedMlpFwd<float> sigma = network(p.sigma, p.sigma_params, p.cond, at);
   r.sigma = mma_scratch(sigma, 0);
@@ -58,29 +58,6 @@ RenderScratch render_scratch(const RenderRays& p) {
   take(static_cast<int64_t>(sizeof(float)) * r.color.size);
   r.size = at - static_cast<uint8_t*>(p.scratch);
   return r;
-}
-
-// The box around all bricks that hold anything; without bricks the whole grid.
-__global__ void render_box_kernel(const MarchGrid grid, int64_t n, OccupiedBox* box) {
-  __shared__ int low[3], high[3];
-  if (threadIdx.x < 3) {
-    low[threadIdx.x] = n > 0 ? grid.resolution : 0;
-    high[threadIdx.x] = n > 0 ? 0 : grid.resolution;
-  }
-  __syncthreads();
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    if (!grid.bricks[i]) continue;
-    for (int a = 0; a < 3; ++a) {
-      const int at = static_cast<int>(gather_bits(static_cast<uint32_t>(i) >> a)) * kBrick;
-      atomicMin(&low[a], at);
-      atomicMax(&high[a], at + kBrick);
-    }
-  }
-  __syncthreads();
-  if (threadIdx.x < 3) {
-    box->low[threadIdx.x] = static_cast<float>(low[threadIdx.x]);
-    box->high[threadIdx.x] = static_cast<float>(high[threadIdx.x]);
-  }
 }
 
 // ---- A warp's share of shared memory: rows of 32 samples.
@@ -159,21 +136,18 @@ struct LaneRay {
 };
 
 // Sets up ray `index` and finds its first sample.
-__device__ __forceinline__ bool start_ray(const RenderRays& p, const OccupiedBox& box, int64_t index,
-                                          LaneRay& lane) {
+__device__ __forceinline__ bool start_ray(const RenderRays& p, int64_t index, LaneRay& lane) {
   lane.index = index;
   lane.sum = render_begin();
   lane.n_samples = 1;
   int first;
   if (p.max_samples_per_ray < 1 || !march_ray_setup(p.rays, index, lane.ray, first)) return false;
-  if (p.rays.grid.cone_angle == 0.0f && !render_skip_to_box(box, lane.ray, first)) return false;
   lane.cursor = march_begin(p.rays.grid, lane.ray, first);
   return march_next(p.rays.grid, lane.ray, lane.cursor, lane.sample);
 }
 
 // Gives every idle lane the next waiting ray that has a sample; the others show the background.
-__device__ __forceinline__ void admit(const RenderRays& p, const OccupiedBox& box,
-                                      unsigned long long* next_ray, LaneRay& lane) {
+__device__ __forceinline__ void admit(const RenderRays& p, unsigned long long* next_ray, LaneRay& lane) {
   for (;;) {
     const unsigned idle = __ballot_sync(~0u, !lane.active);
     if (idle == 0) return;
@@ -184,7 +158,7 @@ __device__ __forceinline__ void admit(const RenderRays& p, const OccupiedBox& bo
     const int rank = __popc(idle & ((1u << lane_id()) - 1));
     const int64_t index = static_cast<int64_t>(base) + rank;
     if (lane.active || index >= p.rays.n_rays) continue;
-    lane.active = start_ray(p, box, index, lane);
+    lane.active = start_ray(p, index, lane);
     if (lane.active) {
       lane.n_samples = 1;
     } else {
@@ -237,7 +211,7 @@ __global__ void __launch_bounds__(kMmaThreads, kRenderBlocksPerMultiprocessor)
   LaneRay lane{};
   for (;;) {
     const int64_t before = lane.active ? lane.index : -1;
-    admit(p, *m.box, m.next_ray, lane);
+    admit(p, m.next_ray, lane);
     if (!__any_sync(~0u, lane.active)) return;
     if (lane.active) {
       if (lane.index != before) write_view(p, lane, rows.code + row * code_stride);
@@ -300,18 +274,15 @@ int launch(RenderRays p, cudaStream_t stream) {
   const RenderScratch m = render_scratch(p);
   const int64_t bricks = n_bricks(p.rays.grid);
   if (bricks > 0) {
-    const MarchBricks make{p.rays.grid.bitfield, m.bricks, bricks};
+    const MarchBricks make{p.rays.grid.bitfield, m.bricks, bricks, m.bounds};
     if (int error = nerfad_cuda_march_bricks(&make, stream)) return error;
     p.rays.grid.bricks = m.bricks;
+    p.rays.grid.bounds = m.bounds;
   }
   if (render_shared_bytes(p) > device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
     return launch_plain(p, stream);
   }
   if (cudaError_t error = cudaMemsetAsync(m.next_ray, 0, sizeof(*m.next_ray), stream)) return error;
-  if (int error =
-          NERFAD_LAUNCH(render_box_kernel, dim3(1), dim3(256), 0, stream, p.rays.grid, bricks, m.box)) {
-    return error;
-  }
   return launch_mma(p, m, stream);
 }
 

@@ -13,7 +13,7 @@ constexpr int kViewCoefficients = 16;  // spherical harmonics of degree 4
 constexpr float kLogDensityLimit = 15.0f;
 
 struct RenderRays {
-  MarchRays rays;     // grid.bricks is not read; jitter is null
+  MarchRays rays;     // grid.bricks and .bounds are not read; jitter is null
   GridShape grid;     // n_dims is 3
   const void* table;  // [n_entries, n_features] of table_type
   MlpShape sigma;     // grid features and condition -> log density and geometry code
@@ -33,35 +33,6 @@ struct RenderRays {
 
   NERFAD_HD int n_code() const { return sigma.d_out - 1; }
 };
-
-// The part of the grid that holds occupied cells, in cells: most rays that miss a head miss this box.
-struct OccupiedBox {
-  float low[3], high[3];
-};
-
-// False if the ray has no sample in the box; else `first` is moved forward to a step at or before its first
-// one. A margin around the box keeps rounding from losing a sample: empty cells are passed over, never
-// occupied ones.
-NERFAD_HD bool render_skip_to_box(const OccupiedBox& box, const MarchRay& ray, int& first) {
-  constexpr float kMargin = 0.01f;
-  float enter = ray.t_min, leave = ray.t_max;
-  for (int a = 0; a < 3; ++a) {
-    const float low = box.low[a] - kMargin, high = box.high[a] + kMargin;
-    if (ray.slope[a] == 0.0f) {
-      if (ray.base[a] < low || ray.base[a] > high) return false;
-      continue;
-    }
-    const float at_low = (low - ray.base[a]) * ray.inverse[a],
-                at_high = (high - ray.base[a]) * ray.inverse[a];
-    const float nearer = at_low < at_high ? at_low : at_high, farther = at_low < at_high ? at_high : at_low;
-    if (nearer > enter) enter = nearer;
-    if (farther < leave) leave = farther;
-  }
-  if (!(enter <= leave)) return false;
-  const int step = march_step_near(ray, enter) - 1;
-  if (step > first) first = step;
-  return first < ray.end;
-}
 
 // What has been integrated along a ray so far.
 struct RenderSum {
