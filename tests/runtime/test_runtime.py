@@ -1,0 +1,169 @@
+"""The torch-free runtime: draws what the model draws, imports without torch, and refuses damaged files."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from nerfad.cameras import Camera
+from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
+from nerfad.engine.drawing import draw_frame
+from nerfad.errors import InputFileError
+from nerfad.models.avatar import AvatarModel, body_in_heights
+from nerfad.runtime import Renderer, avatar_file, build_info, cpu_features
+from nerfad.runtime.export import export_avatar
+
+pytest.importorskip("nerfad._runtime", reason="the runtime module is not built")
+
+HEIGHT, WIDTH, N_CODES = 24, 20, 5
+
+
+def make_avatar(torso=True, sees_pose=False, seed=0) -> SimpleNamespace:
+    """A random model in the shape of a trained run: what `export_avatar` takes."""
+    torch.manual_seed(seed)
+    model = AvatarModel(
+        FieldConfig(
+            n_levels=4, finest_resolution=64, log2_table_size=10, sees_pose=sees_pose, density_bias=3.0
+        ),
+        TorsoConfig(enabled=torso, n_levels=4, finest_resolution=32, log2_table_size=10),
+        OccupancyConfig(resolution=16, n_steps=64),
+        N_CODES,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        model.head.box.origin.copy_(torch.tensor([-0.4, -0.5, -0.6]))
+        model.head.box.side.fill_(1.1)
+        codes = torch.arange(16**3, dtype=torch.int32)
+        distance = (model.head.occupancy.cell_centres(codes) - 0.5).norm(dim=1)
+        model.head.occupancy.density_grid.copy_((distance < 0.35).float() * 100)
+        model.head.occupancy.rebuild(1.0)
+    model.eval()
+    plate = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    camera = Camera(40.0, 42.0, WIDTH / 2 + 0.3, HEIGHT / 2 - 0.2, HEIGHT, WIDTH)
+    body = np.array([[1.0, -2.0, 0.02, 0.01], [0.5, 0.0, -0.01, 0.0]], np.float32)
+    return SimpleNamespace(model=model, camera=camera, plate=plate, body=body, fps=25.0)
+
+
+def camera_pose() -> np.ndarray:
+    cosine, sine = np.cos(0.1), np.sin(0.1)
+    c2w = np.eye(4, dtype=np.float32)
+    c2w[:3, :3] = [[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]
+    c2w[:3, 3] = [0.3, 0.05, 1.9]
+    return c2w
+
+
+def drawn_by_torch(avatar, c2w, cond, body) -> np.ndarray:
+    return draw_frame(
+        avatar.model,
+        avatar.camera,
+        avatar.model.head.box.to_box(c2w),
+        body_in_heights(body[None], 1, HEIGHT)[0],
+        torch.from_numpy(cond),
+        torch.from_numpy(avatar.plate).float() / 255,
+    ).image
+
+
+@pytest.mark.parametrize("torso", [True, False])
+@pytest.mark.parametrize("sees_pose", [True, False])
+def test_draws_what_the_model_draws(tmp_path, torso, sees_pose):
+    avatar = make_avatar(torso, sees_pose)
+    export_avatar(avatar, tmp_path / "me.avatar", table_dtype="float32")
+    renderer = Renderer.load(tmp_path / "me.avatar", n_threads=2)
+    cond = np.random.default_rng(1).standard_normal(N_CODES).astype(np.float32)
+    assert (renderer.n_cond, renderer.height, renderer.width) == (N_CODES, HEIGHT, WIDTH)
+    for body in (None, np.array([2.0, -1.0, 0.05, 0.02], np.float32)):
+        rest = avatar.body.mean(0) if body is None else body
+        expected = drawn_by_torch(avatar, camera_pose(), cond, rest).astype(int)
+        got = renderer.render(camera_pose(), cond, body)
+        assert got.dtype == np.uint8 and got.shape == (HEIGHT, WIDTH, 3)
+        assert np.abs(got - expected).max() <= 1
+        assert np.abs(got - avatar.plate.astype(int)).max() > 50, "nothing was drawn over the background"
+
+
+def test_half_precision_tables_change_little(tmp_path):
+    avatar, images = make_avatar(), []
+    for dtype in ("float16", "float32"):
+        export_avatar(avatar, tmp_path / dtype, table_dtype=dtype)
+        image = Renderer.load(tmp_path / dtype, 1).render(camera_pose(), np.zeros(N_CODES))
+        images.append(image.astype(int))
+    assert np.abs(images[0] - images[1]).max() <= 3
+    assert (tmp_path / "float16").stat().st_size < (tmp_path / "float32").stat().st_size
+
+
+def test_frames_do_not_depend_on_the_number_of_threads(tmp_path):
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+    cond = np.ones(N_CODES, np.float32)
+    one, three = (Renderer.load(tmp_path / "me.avatar", n).render(camera_pose(), cond) for n in (1, 3))
+    assert np.array_equal(one, three)
+
+
+def test_a_background_of_ones_own(tmp_path):
+    export_avatar(make_avatar(torso=False), tmp_path / "me.avatar")
+    renderer = Renderer.load(tmp_path / "me.avatar", 1)
+    away = camera_pose()
+    away[:3, 3] = [50, 50, 50]
+    green = np.full((HEIGHT, WIDTH, 3), (0, 200, 0), np.uint8)
+    assert np.array_equal(renderer.render(away, np.zeros(N_CODES), background=green), green)
+
+
+def test_runs_without_torch(tmp_path):
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+    code = (
+        "import sys, numpy as np; from nerfad.runtime import Renderer\n"
+        f"image = Renderer.load({str(tmp_path / 'me.avatar')!r}).render(np.eye(4), np.zeros({N_CODES}))\n"
+        "sys.exit('torch' in sys.modules or image.dtype != np.uint8)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(cond=np.zeros(3)), "cond must have 5 numbers, got 3"),
+        (dict(background=np.zeros((4, 4, 3), np.uint8)), r"background must have shape \[24, 20, 3\]"),
+    ],
+)
+def test_rejects(tmp_path, change, message):
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+    renderer = Renderer.load(tmp_path / "me.avatar", 1)
+    with pytest.raises(ValueError, match=message):
+        renderer.render(**{"c2w": camera_pose(), "cond": np.zeros(N_CODES), **change})
+
+
+def test_damaged_files_are_refused_with_a_sentence(tmp_path):
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+    whole = (tmp_path / "me.avatar").read_bytes()
+    for name, data in dict(cut=whole[:5000], text=b"hello, I am no avatar", empty=b"").items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputFileError, match=name):
+            Renderer.load(tmp_path / name)
+    with pytest.raises(InputFileError, match="missing"):
+        Renderer.load(tmp_path / "missing")
+
+
+def test_a_failed_export_leaves_the_old_file(tmp_path):
+    path = tmp_path / "me.avatar"
+    export_avatar(make_avatar(), path)
+    before = path.read_bytes()
+    with pytest.raises(KeyError):
+        avatar_file.write(path, {"odd": np.zeros(3, np.complex64)}, {})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_safetensors(tmp_path):
+    from safetensors.numpy import load_file
+
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+    arrays, _ = avatar_file.read(tmp_path / "me.avatar")
+    for name, array in load_file(tmp_path / "me.avatar").items():
+        assert np.array_equal(array, arrays[name])
+
+
+def test_build_info_and_cpu_features():
+    assert "portable" in build_info()["instruction_sets"]
+    features = cpu_features()
+    assert features["threads"] >= 1 and features["isa"] in ("portable", "avx2", "avx512", "amx")
