@@ -34,7 +34,7 @@ def draw_frame(
     model: AvatarModel,
     camera: Camera,
     c2w: Tensor,
-    body: Tensor,
+    body: Tensor | None,
     cond: Tensor,
     background: Tensor,
     window: tuple[int, int, int, int] | None = None,
@@ -43,7 +43,7 @@ def draw_frame(
 
     Args:
         c2w: [4, 4] in box units.
-        body: [4] in picture heights.
+        body: [4] in picture heights; None where the background shows the torso already.
         cond: [c] the whole condition.
         background: float32 [H, W, 3].
         window: (left, top, right, bottom) in pixels, right and bottom exclusive; the frame's layers then
@@ -54,9 +54,10 @@ def draw_frame(
     rows, columns = torch.meshgrid(torch.arange(top, bottom), torch.arange(left, right), indexing="ij")
     pixels = torch.stack([columns.flatten(), rows.flatten()], 1)
     behind = background[top:bottom, left:right].reshape(-1, 3)
+    torso = None if body is None else body[None]
     parts = []
     for chunk in torch.arange(len(pixels)).split(CHUNK):
-        rays = model.draw(camera, c2w[None], body[None], pixels[chunk], cond[None], behind[chunk])
+        rays = model.draw(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk])
         alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
         parts.append((rays.colors, alone, rays.opacities, rays.depths))
     colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))

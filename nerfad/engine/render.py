@@ -124,6 +124,7 @@ class Avatar:
         background: np.ndarray | None = None,
         size: int | None = None,
         window: tuple[int, int, int, int] | None = None,
+        torso: np.ndarray | None = None,
     ) -> RenderedFrame:
         """Draw one frame, or a window of it.
 
@@ -134,6 +135,8 @@ class Avatar:
             background: uint8 [H, W, 3]; by default the data set's plate.
             size: rows of the picture; by default those of the training pictures.
             window: (left, top, right, bottom) of the pixels to draw; by default all.
+            torso: uint8 RGBA [H, W, 4], neck and torso to draw the head over, in the place of the learnt
+                one (`body` then says nothing).
         """
         camera = self.camera
         if size is not None and size != camera.height:
@@ -142,12 +145,18 @@ class Avatar:
         plate = plate.float() / 255
         if plate.shape[:2] != (camera.height, camera.width):
             plate = _resized(plate, camera.height, camera.width)
-        rest = self.body.mean(0) if body is None else body
+        motion = None
+        if torso is None:
+            rest = self.body.mean(0) if body is None else body
+            motion = body_in_heights(rest[None], 1, self.camera.height)[0]
+        else:
+            layer = torch.from_numpy(np.ascontiguousarray(torso)).float() / 255
+            plate = layer[..., :3] * layer[..., 3:] + plate * (1 - layer[..., 3:])
         return draw_frame(
             self.model,
             camera,
             self.model.head.box.to_box(c2w),
-            body_in_heights(rest[None], 1, self.camera.height)[0],
+            motion,
             torch.from_numpy(np.asarray(cond, np.float32)),
             plate,
             window,

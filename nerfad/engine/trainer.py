@@ -166,9 +166,12 @@ def surface_roughness(rays: LayeredRays, labels: Tensor, triples: Tensor) -> Ten
     """
     if len(triples) == 0:
         return rays.head.depths.new_zeros(())
-    depth = (rays.head.depths / rays.head.opacities.clamp_min(0.5))[triples]
+    opacities = rays.head.opacities
+    depth = (rays.head.depths / opacities.clamp_min(1e-3))[triples]
     bend = (depth[:, 0] - 2 * depth[:, 1] + depth[:, 2]).abs()
-    return (bend * (labels[triples] == HEAD).all(1)).mean()
+    # Only where the head is opaque: a depth that fades away would be smooth, too.
+    solid = ((labels == HEAD) & (opacities.detach() > 0.9))[triples].all(1)
+    return (bend * solid).mean()
 
 
 def visual_hull(

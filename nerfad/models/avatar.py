@@ -102,12 +102,23 @@ class AvatarModel(nn.Module):
 
     @torch.no_grad()
     def draw(
-        self, camera: Camera, c2w: Tensor, body: Tensor, pixels: Tensor, cond: Tensor, background: Tensor
+        self,
+        camera: Camera,
+        c2w: Tensor,
+        body: Tensor | None,
+        pixels: Tensor,
+        cond: Tensor,
+        background: Tensor,
     ) -> DrawnRays:
-        """Pixels [n, 2] of one frame in one pass: c2w [1, 4, 4], body [1, 4], cond [1, c]; like `forward`."""
-        pose = self.describe_pose(c2w, body)
-        index = torch.zeros(len(pixels), dtype=torch.int32)
-        behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
+        """Pixels [n, 2] of one frame in one pass: c2w [1, 4, 4], body [1, 4], cond [1, c]; like `forward`.
+
+        Without a body, the background is taken to show the torso already.
+        """
+        behind = background
+        if body is not None:
+            pose = self.describe_pose(c2w, body)
+            index = torch.zeros(len(pixels), dtype=torch.int32)
+            behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
         drawn = self.head.draw(rays_o.contiguous(), rays_d.contiguous(), cond, behind)
         return DrawnRays(*drawn, behind)
