@@ -38,7 +38,8 @@ from nerfad.progress import Progress
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
 DEFAULT_MINUTES = 8.0
-MIN_FRAMES = 16
+MIN_WINDOWS = 4
+"""Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
 HULL_FRAMES = 24
 STREAMING_LOOKAHEAD_S = 0.12
 
@@ -100,9 +101,10 @@ class TrainingRun:
         self.stop = _StopRequest()
         audio = self._audio_config()
         self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
-        if len(self.frames) < MIN_FRAMES:
+        needed = int(np.ceil(MIN_WINDOWS * (audio.lookback_s + audio.lookahead_s) * dataset.fps))
+        if len(self.frames) < needed:
             raise DatasetError(
-                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {MIN_FRAMES} are "
+                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {needed} are "
                 "needed; record a longer clip."
             )
         if saved is None:

@@ -18,6 +18,7 @@ from nerfad.engine.train import TrainingInterrupted, train
 from nerfad.errors import CheckpointError, DatasetError, OutputError
 from nerfad.models.audio_net import AudioConfig
 
+N_FRAMES = 80
 SMALL = {
     "field": FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
     "torso": TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
@@ -29,13 +30,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data", N_FRAMES)
 
 
 @pytest.fixture(autouse=True)
 def quick_audio(monkeypatch):
     def small(**settings):
-        quick = {"n_members": 1, "n_folds": 2, "n_epochs": 1, "width": 16}
+        quick = {"lookback_s": 0.2, "features": "mel", "n_folds": 2}
         return AudioConfig(**{**quick, **settings})
 
     monkeypatch.setattr(train_module, "AudioConfig", small)
@@ -98,7 +99,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, tmp_path):
 
 
 def test_other_data_set_is_refused(data, tmp_path):
-    other = write_tiny_dataset(tmp_path / "other", n_frames=40, seed=1)
+    other = write_tiny_dataset(tmp_path / "other", N_FRAMES + 10, seed=1)
     train(config(data, tmp_path / "run", steps=2))
     with pytest.raises(CheckpointError, match="was trained on another data set"):
         train(config(other, tmp_path / "run", steps=4))
@@ -124,7 +125,7 @@ def test_full_disk_keeps_the_previous_checkpoint(data, tmp_path, monkeypatch):
 
 def test_too_short_a_clip_is_refused(tmp_path):
     data = write_tiny_dataset(tmp_path / "short", n_frames=20)
-    with pytest.raises(DatasetError, match=r"at least 16 are needed; record a longer clip"):
+    with pytest.raises(DatasetError, match=r"at least 40 are needed; record a longer clip"):
         train(config(data, tmp_path / "run"))
 
 
@@ -135,7 +136,7 @@ def test_held_out_pictures_are_never_read(data, tmp_path, monkeypatch):
     original = Dataset.image
     monkeypatch.setattr(Dataset, "image", lambda self, i: read.append(i) or original(self, i))
     train(config(data, tmp_path, steps=2))
-    assert max(read) < 60 - 12
+    assert max(read) < 0.8 * N_FRAMES
 
 
 def test_streaming_preset_listens_less_far_ahead(data, tmp_path):
