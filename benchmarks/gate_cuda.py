@@ -25,11 +25,12 @@ ARCHS = ("80", "86", "89", "90a", "100", "120")
 SPILL_ALLOWANCE = 64  # bytes stored and loaded per thread: a few registers saved once, not in the inner loop
 
 # Kernels (by a part of their name) that must run on tensor cores.
-TENSOR_CORE_KERNELS = ("mlp_fwd_mma_kernel", "mlp_bwd_mma_kernel")
+TENSOR_CORE_KERNELS = ("mlp_fwd_mma_kernel", "mlp_bwd_mma_kernel", "render_mma_kernel")
 
 
 @dataclass(frozen=True)
 class Kernel:
+    file: str
     name: str
     arch: str
     registers: int
@@ -68,7 +69,7 @@ def short_name(signature: str) -> str:
     return re.sub(r"\b(nerfad|std)::|\(anonymous namespace\)::", "", signature[:end])
 
 
-def read_ptxas(log: str, arch: str) -> list[Kernel]:
+def read_ptxas(log: str, file: str, arch: str) -> list[Kernel]:
     """The kernels in what `ptxas -v` printed."""
     kernels = []
     for part in re.split(r"Compiling entry function '", demangle(log))[1:]:
@@ -80,7 +81,7 @@ def read_ptxas(log: str, arch: str) -> list[Kernel]:
 
         spill = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
         registers, shared = number(r"Used (\d+) registers"), number(r"(\d+) bytes smem")
-        kernels.append(Kernel(short_name(signature), arch, registers, shared, spill))
+        kernels.append(Kernel(file, short_name(signature), arch, registers, shared, spill))
     return kernels
 
 
@@ -105,7 +106,7 @@ def compile_one(nvcc: str, source: Path, arch: str, folder: Path) -> tuple[str |
     )
     if done.returncode:
         return f"{source.name} does not compile for sm_{arch}:\n{done.stderr}", [], cubin
-    return None, read_ptxas(done.stderr, arch), cubin
+    return None, read_ptxas(done.stderr, source.name, arch), cubin
 
 
 def report(kernels: list[Kernel]) -> list[str]:
@@ -113,8 +114,8 @@ def report(kernels: list[Kernel]) -> list[str]:
     problems = []
     archs = list(dict.fromkeys(k.arch for k in kernels))
     print(f"{'kernel':60} {'smem':>6}  registers for sm_{', sm_'.join(archs)}")
-    for name in dict.fromkeys(k.name for k in kernels):
-        rows = [k for k in kernels if k.name == name]
+    for file, name in dict.fromkeys((k.file, k.name) for k in kernels):
+        rows = [k for k in kernels if (k.file, k.name) == (file, name)]
         registers = " ".join(f"{k.registers:>3}" for k in rows)
         spilling = [k for k in rows if k.spill_bytes]
         note = (
@@ -129,14 +130,16 @@ def report(kernels: list[Kernel]) -> list[str]:
     return problems
 
 
-def check_tensor_cores(cubins: list[Path], kernels: list[Kernel]) -> list[str]:
-    problems = [
+def missing_kernels(kernels: list[Kernel]) -> list[str]:
+    return [
         f"no kernel is named {part}, which TENSOR_CORE_KERNELS lists"
         for part in TENSOR_CORE_KERNELS
         if not any(part in k.name for k in kernels)
     ]
-    if not TENSOR_CORE_KERNELS:
-        return problems
+
+
+def check_tensor_cores(cubins: list[Path]) -> list[str]:
+    problems: list[str] = []
     cuobjdump = find_tool("cuobjdump")
     if cuobjdump is None:
         print("tensor cores not checked: cuobjdump and nvdisasm are missing (see --help)")
@@ -167,11 +170,15 @@ def main() -> int:
         kernels = [kernel for _, found, _ in compiled for kernel in found]
         problems += [error for error, _, _ in compiled if error]
         problems += report(kernels)
-        problems += check_tensor_cores([cubin for error, _, cubin in compiled if not error], kernels)
+        problems += check_tensor_cores([cubin for error, _, cubin in compiled if not error])
+        if not arguments.files:
+            problems += missing_kernels(kernels)
     for problem in problems:
         print(f"gate_cuda: {problem}", file=sys.stderr)
     if not problems:
-        print(f"gate_cuda: {len({k.name for k in kernels})} kernels in {len(sources)} files, all well")
+        print(
+            f"gate_cuda: {len({(k.file, k.name) for k in kernels})} kernels in {len(sources)} files, all well"
+        )
     return 1 if problems else 0
 
 
