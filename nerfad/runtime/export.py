@@ -38,7 +38,6 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
     settings = {
         "fps": avatar.fps,
         "camera": dataclasses.asdict(avatar.camera),
-        "sees_pose": bool(head.field.config.sees_pose),
         "head": _head_settings(head),
         "torso": None,
     }

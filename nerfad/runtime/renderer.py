@@ -10,8 +10,6 @@ import numpy as np
 from nerfad.errors import BackendError
 from nerfad.runtime import avatar_file
 
-N_HEAD_POSE = 6
-
 
 def _compiled() -> Any:
     try:
@@ -43,12 +41,11 @@ class Renderer:
 
     def __init__(self, arrays: dict[str, np.ndarray], settings: dict[str, Any], n_threads: int = 0) -> None:
         self._renderer = _compiled().Renderer(arrays, settings, n_threads)
-        self._settings = settings
         self._arrays = {k: v.astype(np.float32) for k, v in arrays.items() if k.startswith(("box.", "pose."))}
         self._plate = arrays["plate"].astype(np.float32) / 255
         self.height, self.width = self._plate.shape[:2]
         self.fps = float(settings["fps"])
-        self.n_cond = self._renderer.n_cond - (N_HEAD_POSE if settings["sees_pose"] else 0)
+        self.n_cond: int = self._renderer.n_cond
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], n_threads: int = 0) -> Renderer:
@@ -77,14 +74,12 @@ class Renderer:
         """
         box_c2w = np.array(c2w, np.float32)
         box_c2w[:3, 3] = (box_c2w[:3, 3] - self._arrays["box.origin"]) / self._arrays["box.side"]
-        moved = self._arrays["pose.rest_body"] if body is None else np.asarray(body, np.float32)
-        moved = moved / np.array([self.height, self.height, 1, 1], np.float32)
+        at_rest = self._arrays["pose.rest_body"]
+        in_pixels = at_rest if body is None else np.asarray(body, np.float32)
+        moved = in_pixels / np.array([self.height, self.height, 1, 1], np.float32)
         pose = self._describe(box_c2w, moved)
-        seen = np.asarray(cond, np.float32)
-        if self._settings["sees_pose"]:
-            seen = np.concatenate([seen, pose[:N_HEAD_POSE]])
         plate = self._plate if background is None else np.asarray(background, np.float32) / 255
-        return self._renderer.render(box_c2w[:3].ravel(), moved, pose, seen, plate)
+        return self._renderer.render(box_c2w[:3].ravel(), moved, pose, np.asarray(cond, np.float32), plate)
 
     def _describe(self, c2w: np.ndarray, body: np.ndarray) -> np.ndarray:
         """What the torso's networks see of a pose: angles, place and body motion, standardised."""

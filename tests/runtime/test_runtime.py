@@ -1,5 +1,6 @@
 """The torch-free runtime: draws what the model draws, imports without torch, and refuses damaged files."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -21,13 +22,11 @@ pytest.importorskip("nerfad._runtime", reason="the runtime module is not built")
 HEIGHT, WIDTH, N_CODES = 24, 20, 5
 
 
-def make_avatar(torso=True, sees_pose=False, seed=0) -> SimpleNamespace:
+def make_avatar(torso=True, seed=0) -> SimpleNamespace:
     """A random model in the shape of a trained run: what `export_avatar` takes."""
     torch.manual_seed(seed)
     model = AvatarModel(
-        FieldConfig(
-            n_levels=4, finest_resolution=64, log2_table_size=10, sees_pose=sees_pose, density_bias=3.0
-        ),
+        FieldConfig(n_levels=4, finest_resolution=64, log2_table_size=10, density_bias=3.0),
         TorsoConfig(enabled=torso, n_levels=4, finest_resolution=32, log2_table_size=10),
         OccupancyConfig(resolution=16, n_steps=64),
         N_CODES,
@@ -68,9 +67,8 @@ def drawn_by_torch(avatar, c2w, cond, body) -> np.ndarray:
 
 
 @pytest.mark.parametrize("torso", [True, False])
-@pytest.mark.parametrize("sees_pose", [True, False])
-def test_draws_what_the_model_draws(tmp_path, torso, sees_pose):
-    avatar = make_avatar(torso, sees_pose)
+def test_draws_what_the_model_draws(tmp_path, torso):
+    avatar = make_avatar(torso)
     export_avatar(avatar, tmp_path / "me.avatar", table_dtype="float32")
     renderer = Renderer.load(tmp_path / "me.avatar", n_threads=2)
     cond = np.random.default_rng(1).standard_normal(N_CODES).astype(np.float32)
@@ -167,3 +165,22 @@ def test_build_info_and_cpu_features():
     assert "portable" in build_info()["instruction_sets"]
     features = cpu_features()
     assert features["threads"] >= 1 and features["isa"] in ("portable", "avx2", "avx512", "amx")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux' list of threads")
+def test_the_pool_works_on_threads_of_its_own_each_on_one_processor(tmp_path):
+    export_avatar(make_avatar(), tmp_path / "me.avatar")
+
+    def run_time(thread: str) -> int:
+        with open(f"/proc/self/task/{thread}/schedstat") as file:
+            return int(file.read().split()[0])
+
+    before = set(os.listdir("/proc/self/task"))
+    renderer = Renderer.load(tmp_path / "me.avatar", n_threads=3)
+    threads = set(os.listdir("/proc/self/task")) - before
+    assert len(threads) == 2
+    assert all(len(os.sched_getaffinity(int(thread))) == 1 for thread in threads)
+    started = {thread: run_time(thread) for thread in threads}
+    for _ in range(10):
+        renderer.render(camera_pose(), np.zeros(N_CODES))
+    assert all(run_time(thread) > started[thread] for thread in threads)
