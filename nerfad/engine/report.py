@@ -22,8 +22,10 @@ import numpy as np
 
 from nerfad.engine.report_charts import Line, Marker, line_chart
 from nerfad.engine.report_style import STYLE
-from nerfad.errors import InputFileError
+from nerfad.errors import InputFileError, NerfadError
 from nerfad.io.atomic import atomic_write
+from nerfad.io.images import encode_image
+from nerfad.io.video import VideoReader
 
 EMBED_BYTES = 8_000_000
 
@@ -171,12 +173,25 @@ def _videos(scores: Path, video: str | Path | None, page: Path) -> str:
         shown.append((Path(video), "Rendered from sound alone, along a smooth loop of head poses"))
     figures = "".join(
         '<figure class="panel"><video controls loop playsinline preload="metadata" '
-        f'src="{_source(path, page)}"></video>'
+        f'{_poster(path)}src="{_source(path, page)}"></video>'
         f"<figcaption>{caption}. Synthetic video.</figcaption></figure>"
         for path, caption in shown
         if path.is_file()
     )
     return f'<h2>Video</h2><section class="two">{figures}</section>' if figures else ""
+
+
+def _poster(path: Path) -> str:
+    """The first frame, shown until the video plays; nothing where it cannot be read."""
+    try:
+        with VideoReader(path) as reader:
+            first = next((frame.image for frame in reader), None)
+    except NerfadError:
+        return ""
+    if first is None:
+        return ""
+    data = base64.b64encode(encode_image(first, ".jpg", quality=85)).decode()
+    return f'poster="data:image/jpeg;base64,{data}" '
 
 
 def _source(path: Path, page: Path) -> str:
@@ -232,7 +247,7 @@ def _sync_charts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     values = [math.nan if v is None else v for v in scan.values()]
     if np.isfinite(values).any():
         best = metrics.get("lip_gap_offset_frames")
-        markers = [] if best is None else [Marker(f"peak at {best:+d}", x=best)]
+        markers = [] if best is None else [Marker(f"peak at {best:+d}" if best else "peak at 0", x=best)]
         line = Line("correlation", [int(k) for k in scan], values)
         charts.append(
             ("Is it in time?", line_chart([line], "rendered lips late by, frames", "correlation", markers))
@@ -277,7 +292,8 @@ def _table(metrics: dict[str, Any]) -> str:
             continue
         value = metrics[row.key]
         if value is None:
-            what = html.escape(f"{row.what}. {reasons.get(row.key, '')}")
+            why = reasons.get(row.key, "not computed")
+            what = html.escape(f"{row.what}. {why[:1].upper()}{why[1:]}")
             cells = f'<td class="num none">–</td><td class="gauge"></td><td class="what">{what}</td>'
         else:
             share = (abs(value) - row.low) / (row.high - row.low)
@@ -287,7 +303,7 @@ def _table(metrics: dict[str, Any]) -> str:
                 f'<td class="gauge"><div><i style="width:{width:.0f}%"></i></div></td>'
                 f'<td class="what">{html.escape(row.what)}</td>'
             )
-        rows.append(f"<tr><td>{html.escape(row.name)}</td>{cells}</tr>")
+        rows.append(f'<tr><td class="name">{html.escape(row.name)}</td>{cells}</tr>')
     return (
         '<h2>Scores</h2><div class="panel"><table>'
         "<tr><th>score</th><th></th><th></th><th>what it measures</th></tr>"

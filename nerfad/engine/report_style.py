@@ -34,6 +34,7 @@ tr:last-child td { border-bottom:0; }
 th.num { text-align:right; }
 td.num { font-variant-numeric:tabular-nums; white-space:nowrap; font-weight:600; text-align:right; }
 td.num.none { color:var(--soft); font-weight:400; }
+td.name { white-space:nowrap; }
 td.what { color:var(--soft); }
 td.gauge { width:150px; padding-top:14px; }
 .gauge div { height:7px; border-radius:4px; background:var(--bar); overflow:hidden; }
