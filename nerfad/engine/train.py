@@ -38,7 +38,7 @@ from nerfad.progress import Progress
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
 DEFAULT_MINUTES = 8.0
-MIN_WINDOWS = 4
+MIN_WINDOWS = 3
 """Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
 HULL_FRAMES = 24
 STREAMING_LOOKAHEAD_S = 0.12
@@ -101,7 +101,7 @@ class TrainingRun:
         self.stop = _StopRequest()
         audio = self._audio_config()
         self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
-        needed = int(np.ceil(MIN_WINDOWS * (audio.lookback_s + audio.lookahead_s) * dataset.fps))
+        needed = round(MIN_WINDOWS * (audio.lookback_s + audio.lookahead_s) * dataset.fps)
         if len(self.frames) < needed:
             raise DatasetError(
                 f"{dataset.root}: has {len(self.frames)} frames to train on, at least {needed} are "

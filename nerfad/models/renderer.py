@@ -54,6 +54,8 @@ class HeadRays:
     depths: Tensor
     weights: Tensor  # per sample
     positions: Tensor  # per sample, in [0, 1]
+    t_mids: Tensor  # per sample
+    ray_indices: Tensor  # per sample
     n_dropped: Tensor
 
 
@@ -114,7 +116,17 @@ class HeadRenderer(nn.Module):
         colors, opacities, depths, weights = composite(
             sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background
         )
-        return HeadRays(colors, opacities, depths, weights, positions.detach(), samples.n_dropped)
+        t_mids = 0.5 * (samples.t_starts + samples.t_ends)
+        return HeadRays(
+            colors,
+            opacities,
+            depths,
+            weights,
+            positions.detach(),
+            t_mids,
+            samples.ray_indices,
+            samples.n_dropped,
+        )
 
     @torch.no_grad()
     def draw(

@@ -125,7 +125,7 @@ def test_full_disk_keeps_the_previous_checkpoint(data, tmp_path, monkeypatch):
 
 def test_too_short_a_clip_is_refused(tmp_path):
     data = write_tiny_dataset(tmp_path / "short", n_frames=20)
-    with pytest.raises(DatasetError, match=r"at least 40 are needed; record a longer clip"):
+    with pytest.raises(DatasetError, match=r"at least 30 are needed; record a longer clip"):
         train(config(data, tmp_path / "run"))
 
 
