@@ -96,8 +96,7 @@ class OptimConfig:
     appearance_dims: int = 0
     alpha_weight: float = 5e-3
     triple_share: float = 0.25
-    smooth_weight: float = 0.0
-    spread_weight: float = 0.0
+    smooth_weight: float = 0.003
     refine_poses: bool = False
 
     def __post_init__(self) -> None:

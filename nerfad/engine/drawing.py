@@ -19,8 +19,8 @@ CHUNK = 65536
 class RenderedFrame:
     """One frame and the layers below it.
 
-    `depth` is the expected distance along the (unit) ray times the opacity, in scene units: divide by the
-    opacity for the distance of the surface.
+    `depth` is the surface's distance along the (unit) ray times the opacity, in scene units: divide by the
+    opacity for the distance.
     """
 
     image: np.ndarray  # uint8 [H, W, 3]
@@ -38,6 +38,7 @@ def draw_frame(
     cond: Tensor,
     background: Tensor,
     window: tuple[int, int, int, int] | None = None,
+    surface_depth: bool = True,
 ) -> RenderedFrame:
     """Render every pixel, or those of a window.
 
@@ -48,6 +49,7 @@ def draw_frame(
         background: float32 [H, W, 3].
         window: (left, top, right, bottom) in pixels, right and bottom exclusive; the frame's layers then
             have the window's size and the same values as in the whole frame.
+        surface_depth: measure depth in a second pass, closer to the surface; else it is the mean's.
     """
     left, top, right, bottom = window or (0, 0, camera.width, camera.height)
     height, width = bottom - top, right - left
@@ -57,7 +59,7 @@ def draw_frame(
     torso = None if body is None else body[None]
     parts = []
     for chunk in torch.arange(len(pixels)).split(CHUNK):
-        rays = model.draw(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk])
+        rays = model.draw(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk], surface_depth)
         alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
         parts.append((rays.colors, alone, rays.opacities, rays.depths))
     colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -202,7 +202,7 @@ class TrainingRun:
         cond = torch.cat([self.conditions.heard_codes[k], self.conditions.blink[k]])
         cond = torch.nn.functional.pad(cond, (0, model.n_appearance))
         plate = self.store.plate.float() / 255
-        frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate)
+        frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate, surface_depth=False)
         self.log.preview(self.trainer.n_steps, self.store.images[k].numpy(), frame.image)
 
     def save(self) -> None:

@@ -105,16 +105,13 @@ class Trainer:
             layers = layers + rays.torso_shift.square().mean()
         optim = self.config.optim
         roughness = surface_roughness(rays, labels, batch.triples)
-        spread = surface_spread(rays)
-        loss = error.mean() + optim.alpha_weight * layers
-        loss = loss + optim.smooth_weight * roughness + optim.spread_weight * spread
+        loss = error.mean() + optim.alpha_weight * layers + optim.smooth_weight * roughness
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
         figures = {
             "mse": float(error.detach().mean()),
             "head_mse": float(head_mse.detach()),
             "layers": float(layers.detach()),
             "roughness": float(roughness.detach()),
-            "spread": float(spread.detach()),
             "samples_per_ray": len(rays.head.weights) / len(error),
         }
         return loss, figures
@@ -160,16 +157,6 @@ class Trainer:
         self.generator.set_state(loop["generator"])
         torch.set_rng_state(loop["torch_generator"])
         self._queue = loop["queue"]
-
-
-def surface_spread(rays: LayeredRays) -> Tensor:
-    """Mean over rays of the weights' variance along the ray, in box units squared.
-
-    Skin looks the same when its density is smeared inwards; its depth does not.
-    """
-    head = rays.head
-    middle = (head.depths / head.opacities.clamp_min(1e-3)).detach()
-    return (head.weights * (head.t_mids - middle[head.ray_indices]).square()).sum() / len(middle)
 
 
 def surface_roughness(rays: LayeredRays, labels: Tensor, triples: Tensor) -> Tensor:

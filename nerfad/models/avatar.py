@@ -14,6 +14,12 @@ from nerfad.models.field import TalkingField
 from nerfad.models.renderer import HeadRays, HeadRenderer
 from nerfad.models.torso import N_POSE, Torso
 
+SURFACE_DENSITY_FACTOR = 2.0
+"""Densities are multiplied by this where a surface's distance is wanted. Skin looks the same when its
+density is smeared inwards, so training leaves it smeared, and the mean lies behind the surface; with doubled
+density the mean is about where the transmittance falls to one half.
+"""
+
 
 @dataclass
 class LayeredRays:
@@ -109,10 +115,12 @@ class AvatarModel(nn.Module):
         pixels: Tensor,
         cond: Tensor,
         background: Tensor,
+        surface_depth: bool = False,
     ) -> DrawnRays:
         """Pixels [n, 2] of one frame in one pass: c2w [1, 4, 4], body [1, 4], cond [1, c]; like `forward`.
 
-        Without a body, the background is taken to show the torso already.
+        Without a body, the background is taken to show the torso already. `surface_depth` measures the depth
+        in a second pass, nearer to the surface than the mean of the density, which is smeared inwards.
         """
         behind = background
         if body is not None:
@@ -120,8 +128,12 @@ class AvatarModel(nn.Module):
             index = torch.zeros(len(pixels), dtype=torch.int32)
             behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
-        drawn = self.head.draw(rays_o.contiguous(), rays_d.contiguous(), cond, behind)
-        return DrawnRays(*drawn, behind)
+        rays_o, rays_d = rays_o.contiguous(), rays_d.contiguous()
+        colors, opacities, depths = self.head.draw(rays_o, rays_d, cond, behind)
+        if surface_depth:
+            _, dense, near = self.head.draw(rays_o, rays_d, cond, behind, SURFACE_DENSITY_FACTOR)
+            depths = near / dense.clamp_min(1e-6) * opacities
+        return DrawnRays(colors, opacities, depths, behind)
 
     def _behind(
         self,

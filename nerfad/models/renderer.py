@@ -6,6 +6,7 @@ size, thresholds and densities mean the same for every data set.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,8 +55,6 @@ class HeadRays:
     depths: Tensor
     weights: Tensor  # per sample
     positions: Tensor  # per sample, in [0, 1]
-    t_mids: Tensor  # per sample
-    ray_indices: Tensor  # per sample
     n_dropped: Tensor
 
 
@@ -116,25 +115,23 @@ class HeadRenderer(nn.Module):
         colors, opacities, depths, weights = composite(
             sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background
         )
-        t_mids = 0.5 * (samples.t_starts + samples.t_ends)
-        return HeadRays(
-            colors,
-            opacities,
-            depths,
-            weights,
-            positions.detach(),
-            t_mids,
-            samples.ray_indices,
-            samples.n_dropped,
-        )
+        return HeadRays(colors, opacities, depths, weights, positions.detach(), samples.n_dropped)
 
     @torch.no_grad()
     def draw(
-        self, rays_o: Tensor, rays_d: Tensor, cond: Tensor, background: Tensor
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        cond: Tensor,
+        background: Tensor,
+        density_factor: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Colours, opacities and depths of rays under one condition, in one pass; not differentiable.
 
         The same pixels as `forward` without jitter, up to rounding.
+
+        Args:
+            density_factor: multiplies every density.
         """
         t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
         field = self.field
@@ -158,5 +155,5 @@ class HeadRenderer(nn.Module):
             cond,
             background,
             max_samples_per_ray=self.config.max_samples_per_ray,
-            density_bias=field.config.density_bias,
+            density_bias=field.config.density_bias + math.log(density_factor),
         )

@@ -106,3 +106,8 @@ def test_one_pass_draws_the_same_pixels():
     torch.testing.assert_close(fast.colors, slow.colors, atol=2e-4, rtol=0)
     torch.testing.assert_close(fast.opacities, slow.head.opacities, atol=2e-4, rtol=0)
     torch.testing.assert_close(fast.depths, slow.head.depths, atol=1e-3, rtol=0)
+    near = model.draw(CAMERA, c2w, torch.zeros(1, 4), pixels, cond, background, surface_depth=True)
+    torch.testing.assert_close(near.colors, fast.colors)
+    seen = fast.opacities > 0.05
+    assert (near.depths[seen] < fast.depths[seen]).all()  # nearer, and within the box all the same
+    assert (near.depths[seen] / near.opacities[seen] > 2.0).all()
