@@ -24,7 +24,8 @@ def presence_thresholds(training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(threshold, range) of each unit from intensities [n_frames, n_units] of training frames."""
     known = np.isfinite(training).any(axis=0)
     p10, p95 = np.full((2, training.shape[1]), np.nan)
-    p10[known], p95[known] = np.nanpercentile(training[:, known], [10, 95], axis=0)
+    if known.any():
+        p10[known], p95[known] = np.nanpercentile(training[:, known], [10, 95], axis=0)
     return p10 + 0.4 * (p95 - p10), p95 - p10
 
 
