@@ -88,6 +88,10 @@ def sound_windows(
 ) -> Tensor:
     """Windows float32 [n, f, w] of the features that ``net`` listens to, from the wave or its log-mel."""
     config, parts = net.config, []
+    if wave is None:
+        if mel is None or needs_wave(config):
+            raise ValueError(f"sound_windows: features {config.features} need the wave")
+        wave = np.zeros(0, np.float32)
     before_s = config.rows_before / 100
     for kind in config.parts:
         if kind == "speech":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine.hearing import dataset_windows, equip, predict, predict_wave
+from nerfad.errors import DatasetError
 from nerfad.features import phones, speech
 from nerfad.models.audio_net import (
     ROW_RATE,
@@ -92,7 +93,7 @@ def fit_audio(
 
     true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
     true_codes[train] = codes.encode(measured[train])
-    best = None
+    best: tuple[float, _Fitted, Tensor] | None = None
     feature_sets = _feature_sets(dataset, config)
     if config.encoder == "conv":
         feature_sets = feature_sets[:1]
@@ -105,6 +106,7 @@ def fit_audio(
         quality = _quality(codes, true_codes[train], fitted.oof)
         if best is None or quality > best[0]:
             best = (quality, fitted, windows)
+    assert best is not None
     _, fitted, windows = best
     return _finish(fitted, windows, codes, true_codes, blink, train, seed, progress)
 
@@ -125,7 +127,12 @@ def score(
 def held_out_score(dataset: Dataset, fit: AudioFit) -> dict[str, dict[str, float]]:
     """`score` on the part of the clip that `fit_audio` did not train on."""
     _, test = dataset.split(fit.net.config.lookback_s, fit.net.config.lookahead_s)
-    truth = fit.codes.encode(measurements(dataset, fit.codes)[test])
+    measured = measurements(dataset, fit.codes)
+    if measured is None or fit.oof_codes is None:
+        raise DatasetError(
+            "nothing was measured on these frames that codes from sound could be held against."
+        )
+    truth = fit.codes.encode(measured[test])
     return score(fit.codes.names, truth, fit.oof_codes[test])
 
 
@@ -133,7 +140,7 @@ def measurements(dataset: Dataset, codes: ExpressionCodes) -> np.ndarray | None:
     """What `ExpressionCodes.encode` takes, for every frame of ``dataset``; None for learnt codes."""
     if codes.kind == "landmarks":
         return dataset.landmarks
-    if codes.kind == "aus":
+    if codes.kind == "aus" and dataset.aus is not None:
         return dataset.aus[:, [list(dataset.au_names).index(name) for name in codes.names]]
     return None
 
@@ -151,11 +158,11 @@ def _fit_codes(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> Expr
 
 def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
     blink = np.full((len(dataset.frame_ids), 1), np.nan, np.float32)
-    has_unit = dataset.aus is not None and "AU45" in dataset.au_names
-    if dataset.landmarks is not None and not (has_unit and dataset.au_source == "exact"):
+    aus = dataset.aus if "AU45" in dataset.au_names else None
+    if dataset.landmarks is not None and not (aus is not None and dataset.au_source == "exact"):
         blink[train] = blink_code(eye_openness(dataset.landmarks), train)[train]
-    elif has_unit:
-        closed = dataset.aus[train, list(dataset.au_names).index("AU45")]
+    elif aus is not None:
+        closed = aus[train, list(dataset.au_names).index("AU45")]
         blink[train] = np.clip(closed, 0, 1)[:, None]
     else:
         blink[train] = 0
@@ -188,7 +195,7 @@ def _prepare(
     net.feature_mean.copy_(heard.mean((0, 2))[:, None])
     net.feature_std.copy_(heard.std((0, 2)).clamp_min(1e-3)[:, None])
     if config.encoder == "kernel":
-        _set_focus(net.members[0], config)
+        _set_focus(_kernel_of(net), config)
     return net, windows
 
 
@@ -221,10 +228,10 @@ def _fit_kernel(
 ) -> _Fitted:
     """Kernel ridge regression; width and ridge by cross-validation over blocks of time."""
     del seed  # linear solves: nothing is random
-    encoder, goal = net.members[0], torch.from_numpy(targets)
+    encoder, goal = _kernel_of(net), torch.from_numpy(targets)
     stride = -(-len(windows) // net.config.max_support)
     kept = torch.arange(0, len(windows), stride)
-    best = None
+    best: tuple[float, float, float, np.ndarray] | None = None
     with torch.no_grad():
         points = encoder.embed(net.standardise(windows))
         for gamma in GAMMAS:
@@ -238,12 +245,19 @@ def _fit_kernel(
                 quality = _quality(codes, targets, oof)
                 if best is None or quality > best[0]:
                     best = (quality, gamma, ridge, oof)
+        assert best is not None
         _, gamma, ridge, oof = best
         offset, weights = _solve(gaussian_kernel(points[kept], points[kept], gamma), goal[kept], ridge)
         encoder.gamma.fill_(gamma)
         encoder.support = points[kept].clone()
         encoder.coefficients.data, encoder.offset.data = weights, offset
     return _Fitted(net, oof, {"gamma": gamma, "ridge": ridge, "n_support": len(kept)})
+
+
+def _kernel_of(net: AudioNet) -> KernelEncoder:
+    encoder = net.members[0]
+    assert isinstance(encoder, KernelEncoder)
+    return encoder
 
 
 def _solve(kernel: Tensor, goal: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -360,7 +374,8 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = load_dataset(args.dataset)
     config = AudioConfig(lookahead_s=args.lookahead, features=args.features, encoder=args.encoder)
     fit = fit_audio(dataset, config, seed=args.seed)
-    print(json.dumps({**fit.report, "held_out": held_out_score(dataset, fit)}, indent=1))
+    held_out = None if fit.oof_codes is None else held_out_score(dataset, fit)
+    print(json.dumps({**fit.report, "held_out": held_out}, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ LOG_FLOOR = float(np.log(1e-10))
 _WINDOW, _HOP = 400, 160
 _MAGIC = b"HAMAPK\x01\x02"
 _ALIGN = 16
-_DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _PREFIX = "acoustic_model.model.blocks.{}."
 # Our name of a block's part: the file's name of it. The others are found by the order of their shapes.
 _BLOCK_PARTS = {

@@ -170,6 +170,12 @@ class AudioNet(nn.Module):
         torch.Size([2, 9])
     """
 
+    speech: SpeechEncoder
+    phone_means: Tensor
+    phone_variances: Tensor
+    phone_log_weights: Tensor
+    cepstral_mean: Tensor
+
     def __init__(self, n_features: int, n_rows: int, n_codes: int, config: AudioConfig | None = None) -> None:
         super().__init__()
         self.config = config or AudioConfig()

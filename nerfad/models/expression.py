@@ -11,6 +11,7 @@ and the jaw.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class ExpressionCodes:
         if self.kind == "learnt":
             raise ValueError("learnt codes have no measurement to encode")
         raw = measured
-        if self.kind == "landmarks":
+        if self.reference is not None:
             shape = _mouth_shape(measured, self.reference)
             raw = np.concatenate([lip_gap(measured)[:, None], (shape - self.mean) @ self.basis], 1)
         return ((raw - self.offset) / self.scale).astype(np.float32)
@@ -91,14 +92,14 @@ class ExpressionCodes:
         """The lip gap [n] (or the first unit's intensity) that ``codes`` [n, k] ask for."""
         return codes[:, 0] * self.scale[0] + self.offset[0]
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Everything needed by `from_state`; arrays are float64."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
-    def from_state(cls, state: dict[str, object]) -> ExpressionCodes:
+    def from_state(cls, state: dict[str, Any]) -> ExpressionCodes:
         """The inverse of `state`; lists (from JSON) are accepted for arrays."""
-        as_array = {
+        as_array: dict[str, Any] = {
             name: None if state.get(name) is None else np.asarray(state[name], np.float64)
             for name in ("offset", "scale", "reference", "mean", "basis")
         }

@@ -287,6 +287,8 @@ def test_without_measurements_the_codes_are_left_to_be_learnt():
     fit = fit_audio(replace(speaking_clip(), aus=None), replace(QUICK, n_learnt=6))
     assert fit.codes.kind == "learnt" and fit.true_codes is None and fit.oof_codes is None
     assert fit.net(torch.zeros(1, 80, 16)).shape == (1, 6)
+    with pytest.raises(DatasetError, match="nothing was measured"):
+        held_out_score(speaking_clip(), fit)
 
 
 def test_score_of_a_constant_is_zero():
