@@ -205,6 +205,7 @@ def evaluate(
     dataset: Path | None = None,
     seed: int = 0,
     max_frames: int | None = None,
+    torso: Literal["frame", "learnt"] = "frame",
 ) -> None:
     """Score a run on the frames it has never seen: metrics.json, a side-by-side picture and video.
 
@@ -217,6 +218,7 @@ def evaluate(
         dataset: where the data set lies now, if it moved.
         seed: of the shifts of the sound.
         max_frames: score only the first so many held-out frames.
+        torso: what the head is composited over: each frame's own torso picture, or the learnt torso.
     """
     from nerfad.engine.evaluate import evaluate as run_evaluation
 
@@ -230,6 +232,7 @@ def evaluate(
             dataset=dataset,
             seed=seed,
             max_frames=max_frames,
+            torso=torso,
             progress=progress,
         )
     for name, value in metrics.items():

@@ -35,6 +35,7 @@ from nerfad.metrics.unavailable import Unavailable
 from nerfad.progress import Progress, report
 
 N_STRIP = 6
+TORSOS = ("frame", "learnt")
 PACKAGES = ("nerfad", "torch", "numpy", "av", "opencv-python-headless", "flip-evaluator", "ai-edge-litert")
 
 
@@ -49,6 +50,7 @@ def evaluate(
     seed: int = 0,
     max_frames: int | None = None,
     other_frames: int = 100,
+    torso: str = "frame",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Render the held-out frames from sound and pose alone, score them, and write the results.
@@ -66,13 +68,18 @@ def evaluate(
         dataset: the data set folder, where it is no longer where training found it.
         seed: recorded in the results; the evaluation itself draws nothing at random.
         max_frames: score only so many held-out frames, the first ones.
+        torso: composite the head over "frame", each frame's own torso picture, or "learnt", the model's
+            torso moved by the frame's body motion. With "frame", `psnr_learnt_torso` and
+            `psnr_face_learnt_torso` give the other beside it.
         other_frames: frames, evenly spread, that are rendered for each shift of the driving sound.
         progress: called with the share done (0..1) and a short text.
 
     Raises:
         NerfadError: the run, the data set or the video cannot be used; the sentence says why.
     """
-    source = _open_source(run, video, dataset)
+    if torso not in TORSOS:
+        raise NerfadError(f"--torso must be one of {', '.join(TORSOS)}, not {torso!r}.")
+    source = _open_source(run, video, dataset, torso)
     data = source.dataset
     positions = source.positions if max_frames is None else source.positions[:max_frames]
     if len(positions) == 0:
@@ -104,12 +111,13 @@ def _open_source(
     run: str | Path | None,
     video: str | Path | None,
     dataset: str | Path | None,
+    torso: str,
 ) -> Source:
     if video is not None:
         return VideoSource.open(video, run, dataset)
     if run is None:
         raise NerfadError("there is nothing to evaluate: name a run folder, or a data set and a video.")
-    return AvatarSource.open(run, dataset)
+    return AvatarSource.open(run, dataset, torso)
 
 
 def _open_reader(data: Dataset, models: str | Path | None, summary: Summary) -> FaceReader | None:

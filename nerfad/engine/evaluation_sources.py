@@ -43,6 +43,7 @@ class SourceFrame:
     image: np.ndarray
     depth: np.ndarray | None = None
     opacity: np.ndarray | None = None
+    learnt: np.ndarray | None = None  # over the learnt torso, where `image` is over the frame's own
 
 
 class Source(Protocol):
@@ -78,11 +79,20 @@ def _sound(dataset: Dataset) -> np.ndarray:
 
 
 class AvatarSource:
-    """Renders held-out frames from the clip's sound and each frame's head pose and body motion."""
+    """Renders the head of held-out frames from the clip's sound and each frame's head pose.
+
+    Args:
+        torso: what the head is composited over: "frame", the frame's own torso picture, which shows
+            nothing of the face (the protocol of AD-NeRF, RAD-NeRF and their successors), or "learnt",
+            the model's own torso, moved by the frame's body motion.
+    """
 
     label = "rendered"
 
-    def __init__(self, avatar: Avatar, dataset: Dataset, steps: int | None = None) -> None:
+    def __init__(
+        self, avatar: Avatar, dataset: Dataset, steps: int | None = None, torso: str = "frame"
+    ) -> None:
+        self.torso = torso
         self.avatar = avatar
         self.dataset = dataset
         self.steps = steps
@@ -95,14 +105,14 @@ class AvatarSource:
         )
 
     @classmethod
-    def open(cls, run: str | Path, dataset: str | Path | None) -> AvatarSource:
+    def open(cls, run: str | Path, dataset: str | Path | None, torso: str = "frame") -> AvatarSource:
         """Load a run folder and the data set it was trained on."""
         from nerfad.engine.render import Avatar
 
         saved = checkpoint.load(Path(run))
         data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
         saved.check_dataset(data)
-        return cls(Avatar.load(Path(run)), data, saved.meta.get("step"))
+        return cls(Avatar.load(Path(run)), data, saved.meta.get("step"), torso)
 
     def _render(self, position: int, condition: np.ndarray, window: Window | None = None) -> SourceFrame:
         data = self.dataset
@@ -110,7 +120,19 @@ class AvatarSource:
         frame = self.avatar.render(
             data.c2w[position], condition, body=body, background=self._background, window=window
         )
-        return SourceFrame(position, frame.image, frame.depth, frame.opacity)
+        if self.torso == "learnt":
+            return SourceFrame(position, frame.image, frame.depth, frame.opacity)
+        left, top, right, bottom = window or (0, 0, data.width, data.height)
+        behind = self._behind(position)[top:bottom, left:right]
+        colors = frame.head * 255 + (1 - frame.opacity[..., None]) * behind
+        image = (colors.clip(0, 255) + 0.5).astype(np.uint8)
+        return SourceFrame(position, image, frame.depth, frame.opacity, learnt=frame.image)
+
+    def _behind(self, position: int) -> np.ndarray:
+        """The frame's own torso over the clip's background plate, float32 in 0..255."""
+        torso = self.dataset.torso(position).astype(np.float32)
+        opaque = torso[..., 3:] / 255
+        return opaque * torso[..., :3] + (1 - opaque) * self._background
 
     def frames(self, positions: np.ndarray) -> Iterator[SourceFrame]:
         """Render the given positions, each with its own sound."""
@@ -127,11 +149,14 @@ class AvatarSource:
     def protocol(self) -> dict[str, Any]:
         """What was known of the held-out frames."""
         known = ["head pose", "background plate of the clip"]
-        if self.dataset.body is not None:
+        if self.torso == "frame":
+            known.insert(1, "torso and neck picture (torso_imgs), behind the head")
+        elif self.dataset.body is not None:
             known.insert(1, "torso and neck motion (2-D similarity)")
         return {
             "split": SPLIT,
             "driven_by": "the clip's own sound",
+            "torso": self.torso,
             "known_from_held_out_frames": known,
             "blinks": "not taken from the held-out frames",
             "trained_steps": self.steps,

@@ -32,7 +32,19 @@ HEAD = 1  # label of head and hair
 SLOW_FRAMES = 60
 """FLIP and LPIPS take longer than rendering does: they run on at most so many frames, evenly spread."""
 
-PICTURE_METRICS = ("psnr", "psnr_face", "psnr_mouth", "ssim", "ms_ssim", "flip", "lpips", "lmd", "lmd_79")
+LEARNT_TORSO_METRICS = ("psnr_learnt_torso", "psnr_face_learnt_torso")
+PICTURE_METRICS = (
+    "psnr",
+    "psnr_face",
+    "psnr_mouth",
+    "ssim",
+    "ms_ssim",
+    "flip",
+    "lpips",
+    "lmd",
+    "lmd_79",
+    *LEARNT_TORSO_METRICS,
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,11 @@ class FrameScorer:
         if self._multi_scale:
             scores["ms_ssim"] = ms_ssim(image, truth)
         scores |= self._region_scores(position, image, truth, real)
+        if frame.learnt is not None:
+            over_learnt = self._region_scores(position, frame.learnt, truth, real)
+            scores["psnr_learnt_torso"] = psnr(frame.learnt, truth)
+            if "psnr_face" in over_learnt:
+                scores["psnr_face_learnt_torso"] = over_learnt["psnr_face"]
         if position in self._slow:
             scores |= self._slow_scores(image, truth)
         if rendered and real and rendered.landmarks is not None and real.landmarks is not None:

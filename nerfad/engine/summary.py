@@ -13,7 +13,7 @@ import numpy as np
 from nerfad.data.audio_windows import mel_windows
 from nerfad.data.dataset import Dataset
 from nerfad.engine.other_sound import OtherSound
-from nerfad.engine.scoring import FrameScore, FrameScorer, means
+from nerfad.engine.scoring import LEARNT_TORSO_METRICS, FrameScore, FrameScorer, means
 from nerfad.errors import InputFileError
 from nerfad.features.face_reader import FaceReader
 from nerfad.metrics.action_units import (
@@ -59,7 +59,9 @@ def put_pictures(summary: Summary, frames: Sequence[FrameScore], has_reader: boo
     """PSNR, SSIM, FLIP, LPIPS, landmark distance: means over frames."""
     no_region = "the data set has no landmarks and no face was read in the real frames"
     no_points = "the face reader gives no landmarks" if has_reader else "there is no face reader"
+    same = "the scores above are over the learnt torso already, or come from a finished video"
     because = {"psnr_face": no_region, "psnr_mouth": no_region, "lmd": no_points, "lmd_79": no_points}
+    because |= dict.fromkeys(LEARNT_TORSO_METRICS, same)
     for name, value in means(frames).items():
         summary.put(name, value, because.get(name, "not computed"))
 

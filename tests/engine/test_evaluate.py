@@ -93,7 +93,22 @@ class FakeAvatar:
         left, top, right, bottom = window or (0, 0, SIZE, SIZE)
         image = draw(float(cond[0]), shade=4)[top:bottom, left:right]
         flat = np.full(image.shape[:2], 4.0, np.float32)
-        return SimpleNamespace(image=image, depth=flat, opacity=np.ones_like(flat))
+        head = image.astype(np.float32) / 255
+        return SimpleNamespace(image=image, head=head, depth=flat, opacity=np.ones_like(flat))
+
+
+class BareHead(FakeAvatar):
+    """Renders the head's pixels only; what it has learnt of the torso is black."""
+
+    def render(self, *arguments: object, **options: object) -> SimpleNamespace:
+        frame = super().render(*arguments, **options)
+        left, top, right, bottom = options["window"] or (0, 0, SIZE, SIZE)  # type: ignore[misc]
+        opacity = np.zeros((SIZE, SIZE), np.float32)
+        opacity[4:58, 12:52] = 1
+        frame.opacity = opacity[top:bottom, left:right]
+        frame.head = frame.head * frame.opacity[..., None]
+        frame.image = (frame.head * 255).astype(np.uint8)
+        return frame
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +119,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.zeros((SIZE, SIZE), np.uint8)
     labels[4:58, 12:52] = 1
     for i, gap in enumerate(gaps):
-        writer.write_frame(i, image=draw(gap), labels=labels)
+        picture = draw(gap)
+        beside = np.where(labels == 0, 255, 0).astype(np.uint8)
+        writer.write_frame(i, image=picture, labels=labels, torso=np.dstack([picture, beside]))
     writer.write_background(np.full((SIZE, SIZE, 3), (60, 110, 160), np.uint8))
     wave = np.random.default_rng(0).uniform(-0.2, 0.2, round(N_FRAMES / FPS * 16000)).astype(np.float32)
     writer.write_audio(wave)
@@ -142,7 +159,8 @@ def evaluate_avatar(
     avatar: FakeAvatar, data: Dataset, out: Path, monkeypatch: pytest.MonkeyPatch, **options: object
 ) -> dict:
     source = AvatarSource(avatar, data, steps=7)  # type: ignore[arg-type]
-    monkeypatch.setattr(AvatarSource, "open", classmethod(lambda cls, run, dataset: source))
+    source.torso = str(options.get("torso", "frame"))
+    monkeypatch.setattr(AvatarSource, "open", classmethod(lambda cls, run, dataset, torso: source))
     return evaluate("run", out, other_frames=20, **options)  # type: ignore[arg-type]
 
 
@@ -320,6 +338,24 @@ def test_without_the_landmarker_pictures_are_still_scored(
     assert results["psnr_face"] > 30
     for name in ("lmd", "lip_gap_correlation", "lip_gap_correlation_other_audio", "au_agreement"):
         assert results[name] is None and "models fetch" in results["reasons"][name]
+
+
+def test_the_head_is_composited_over_the_frames_own_torso_or_over_the_learnt_one(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = evaluate_avatar(BareHead(), data, tmp_path / "own", monkeypatch, max_frames=8)
+    learnt = evaluate_avatar(BareHead(), data, tmp_path / "learnt", monkeypatch, max_frames=8, torso="learnt")
+    assert own["psnr"] > learnt["psnr"] + 6
+    assert own["psnr_learnt_torso"] == pytest.approx(learnt["psnr"])
+    assert own["psnr_face_learnt_torso"] == pytest.approx(learnt["psnr_face"])
+    assert learnt["psnr_learnt_torso"] is None
+    assert own["protocol"]["torso"] == "frame" and learnt["protocol"]["torso"] == "learnt"
+    assert any("torso_imgs" in known for known in own["protocol"]["known_from_held_out_frames"])
+
+
+def test_an_unknown_torso_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NerfadError, match="--torso must be one of frame, learnt, not 'none'"):
+        evaluate("run", tmp_path, torso="none")
 
 
 def test_an_interrupted_evaluation_leaves_the_earlier_results(
