@@ -333,7 +333,7 @@ def _finish(
         **fitted.note,
         "n_train": len(train),
         "seed": seed,
-        "out_of_fold": score(codes.names, true_codes[train], oof[train] * gain),
+        "out_of_fold": score(codes.names, true_codes[train], fitted.oof * gain),
     }
     report_progress(progress, 1.0, "sound")
     return AudioFit(net, codes, true_codes, oof, blink, report)
