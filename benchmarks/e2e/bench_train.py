@@ -107,7 +107,8 @@ def main() -> None:
     for name, values in result.items():
         print(f"{name:10}", "  ".join(f"{key} {value:,.1f}" for key, value in values.items()))
     print(f"speed-up: {ratios['rays_per_s']:.1f}x wall, {ratios['rays_per_cpu_s']:.1f}x CPU time")
-    settings = " ".join(word for word in sys.argv[1:] if word != str(args.dataset))
+    # The data set's name is enough: where it lay is nobody's business.
+    settings = " ".join(args.dataset.name if word == str(args.dataset) else word for word in sys.argv[1:])
     record = {
         "what": "whole training step, kernels against reference ops in eager torch",
         **result,
@@ -119,7 +120,7 @@ def main() -> None:
         "torch": torch.__version__,
         "commit": git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain") else ""),
         "dataset": args.dataset.name if args.dataset else "sample",
-        "command": f"python {Path(__file__).name} {settings}".strip(),
+        "command": f"python benchmarks/e2e/{Path(__file__).name} {settings}".strip(),
         "rounds": rounds,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
