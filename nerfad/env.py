@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 PACKAGES = (
@@ -117,7 +118,7 @@ def report() -> str:
         "models": _models,
     }
     lines = [f"{name}: {_attempt(read)}" for name, read in facts.items()]
-    lines += [f"{name}: {_attempt(lambda name=name: _package(name))}" for name in PACKAGES]
+    lines += [f"{name}: {_attempt(partial(_package, name))}" for name in PACKAGES]
     lines += [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     return "\n".join(lines)
 

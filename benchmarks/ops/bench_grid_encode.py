@@ -1,4 +1,4 @@
-"""Grid encoding: kernels of every instruction set against four plain-torch variants, on the reference net's grid.
+"""Grid encoding on the reference net's grid: every instruction set against four plain-torch variants.
 
     pytest benchmarks/ops/bench_grid_encode.py
 

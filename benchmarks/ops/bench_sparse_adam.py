@@ -2,7 +2,8 @@
 
     pytest benchmarks/ops/bench_sparse_adam.py
 
-The table is that of the reference net (1.8 M floats); 3, 30 or 100 % of its gradients are not zero, in runs of 16.
+The table is that of the reference net (1.8 M floats); 3, 30 or 100 % of its gradients are not zero, in
+runs of 16.
 """
 
 import pytest

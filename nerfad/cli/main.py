@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-import tyro
+from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
 from nerfad.cli.console import complain, progress_bar, say
@@ -17,8 +17,6 @@ from nerfad.errors import NerfadError
 app = SubcommandApp()
 models_app = SubcommandApp()
 app.command(models_app, name="models")
-
-Positional = tyro.conf.Positional
 
 
 @app.command

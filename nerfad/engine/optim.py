@@ -43,7 +43,7 @@ class Optimiser:
         ]
         groups = [group for group in groups if group["params"]]
         self._adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
-        self._base_lrs = [group["lr"] for group in groups]
+        self._base_lrs = [float(group["lr"]) for group in self._adam.param_groups]
 
     def step(self, scale: float) -> None:
         """One step on the gradients that are there, which are then dropped."""

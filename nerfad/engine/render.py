@@ -108,7 +108,9 @@ class Avatar:
         codes = hear(self.net, sound, frame_times, segments, own_level)
         n = len(codes)
         eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
-        appearance = self.model.appearance.detach().mean(0).numpy() if self.model.n_appearance else []
+        appearance: np.ndarray | list[float] = []
+        if self.model.n_appearance:
+            appearance = self.model.appearance.detach().mean(0).numpy()
         columns = [
             codes,
             eyes[:, None],

@@ -306,7 +306,8 @@ def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel
 def restore_audio(saved: Checkpoint) -> tuple[AudioNet, ExpressionCodes]:
     """The audio encoder and the meaning of its codes."""
     audio = saved.meta["audio"]
-    net = AudioNet(*audio["shape"], AudioConfig(**audio["config"]))
+    n_features, n_rows, n_codes = audio["shape"]
+    net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
     net.load_state_dict(saved.part("audio"))
     net.eval()
     return net, ExpressionCodes.from_state(audio["codes"])

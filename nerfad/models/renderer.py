@@ -29,6 +29,7 @@ class SceneBox(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.unit: Tensor
         self.register_buffer("origin", torch.zeros(3))
         self.register_buffer("side", torch.ones(()))
         self.register_buffer("unit", torch.tensor(UNIT_BOX), persistent=False)

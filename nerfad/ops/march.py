@@ -97,8 +97,8 @@ def march(
     bound = MAX_SAMPLES if max_samples is None else max_samples
     packed_info, totals = ops.march_pack(counts, bound, max_samples_per_ray)
     n_samples = bound if padded else int(totals[0])
-    samples = ops.march_write(*arguments, packed_info, runs, n_samples, padded)
-    return MarchResult(packed_info, *samples, totals[1])
+    t_starts, t_ends, ray_indices = ops.march_write(*arguments, packed_info, runs, n_samples, padded)
+    return MarchResult(packed_info, t_starts, t_ends, ray_indices, totals[1])
 
 
 def march_inference(
@@ -161,7 +161,7 @@ def march_inference(
             cone_angle,
         )
     rays_o, rays_d = rays_o.detach(), rays_d.detach()
-    samples = _native.ops().march_inference(
+    packed_info, t_starts, t_ends, ray_indices = _native.ops().march_inference(
         rays_o,
         rays_d,
         t_min,
@@ -175,7 +175,8 @@ def march_inference(
         n_steps,
         cone_angle,
     )
-    return MarchResult(*samples, torch.zeros((), dtype=torch.int64, device=rays_o.device))
+    none_dropped = torch.zeros((), dtype=torch.int64, device=rays_o.device)
+    return MarchResult(packed_info, t_starts, t_ends, ray_indices, none_dropped)
 
 
 def _fake_count(

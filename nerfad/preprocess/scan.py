@@ -156,7 +156,7 @@ def find_cuts(thumbnails: np.ndarray) -> np.ndarray:
     score = np.exp(np.log(jump / usual + 1e-3).mean(1))
     is_cut = (score > _CUT_FACTOR) & (jump.mean(1) > _CUT_LEVEL)
     # A cut leaves a trace in the neighbouring scores: only the highest counts.
-    for k in np.nonzero(is_cut)[0]:
+    for k in np.nonzero(is_cut)[0].tolist():
         is_cut[k] = score[k] >= score[max(0, k - 2) : k + 3].max()
     return np.nonzero(is_cut)[0]
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from nerfad.errors import DatasetError
+from nerfad.features.face_reader import FaceReading
 
 if TYPE_CHECKING:
     from nerfad.data.dataset import Dataset
@@ -35,15 +36,6 @@ _MOUTH = (-0.42, 0.48, 0.42, 1.22, 26, 23)
 _EYES = (-0.62, -0.20, 0.62, 0.20, 28, 10)
 _JITTER = np.array([0.06, 0.06, 0.05, 0.05])  # of place (eye distances), log size, tilt
 _N_SHAPES = 12
-
-
-@dataclass(frozen=True)
-class SampleReading:
-    """What the reader saw: lip gap (opening over eye distance), landmarks [478,3] px, units in 0..1."""
-
-    lip_gap: float
-    landmarks: np.ndarray | None = None
-    aus: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +195,7 @@ class SampleReader:
         details = _KernelRidge.fit(inner, targets[owner], 60, 3e-3)
         return SampleReader(size, list(dataset.au_names), place, refine, details, mean_points, basis * spread)
 
-    def read(self, image: np.ndarray) -> SampleReading:
+    def read(self, image: np.ndarray) -> FaceReading:
         """Lip gap, landmarks and units of a uint8 RGB picture of this person."""
         picture = _prepare(image, self._size)
         frame = self._place(_thumbnail(picture)[None])[0]
@@ -214,7 +206,7 @@ class SampleReader:
         units = np.clip(seen[1 : 1 + n_units], 0.0, 1.0)
         local = self._mean_points + (self._point_basis @ seen[1 + n_units :]).reshape(-1, 3)
         points = _to_picture(local, frame)
-        return SampleReading(
+        return FaceReading(
             float(max(seen[0] / 10, 0.0)),
             (points * (image.shape[0] / self._size)).astype(np.float32),
             dict(zip(self._unit_names, units.tolist(), strict=True)),

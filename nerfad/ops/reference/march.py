@@ -32,13 +32,14 @@ def lattice(
         k = torch.arange(n_steps, dtype=t_min.dtype, device=t_min.device)
         starts = t_min[:, None] + (k + offset[:, None]) * step_size
         return starts, starts + step_size
-    starts, ends = [], []
+    grown: list[Tensor] = []
     t = t_min + offset * (t_min * cone_angle).clamp(min=step_size)
     for _ in range(n_steps):
-        starts.append(t)
+        grown.append(t)
         t = t + (t * cone_angle).clamp(min=step_size)
-        ends.append(t)
-    return torch.stack(starts, 1), torch.stack(ends, 1)
+    grown.append(t)
+    edges = torch.stack(grown, 1)
+    return edges[:, :-1], edges[:, 1:]
 
 
 def occupied_at(
