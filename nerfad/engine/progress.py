@@ -50,6 +50,10 @@ class RunLog:
 
     def report(self, step: int, elapsed_s: float, share: float) -> None:
         """Pass the averages since the last call on."""
+        if self._n_steps == 0 and self.entries:
+            # Nothing new since the last report: its figures stand.
+            report(self._progress, min(share, 1.0), self._text(self.entries[-1], 0.0))
+            return
         seconds = max(time.perf_counter() - self._since, 1e-9)
         entry = {name: value / max(self._n_steps, 1) for name, value in self._sums.items()}
         if "head_mse" in entry:
@@ -61,13 +65,16 @@ class RunLog:
         entry = {"step": step, "elapsed_s": round(elapsed_s, 2), **entry}
         self.entries.append({name: round(value, 5) for name, value in entry.items()})
         left = elapsed_s / share - elapsed_s if share > 0 else 0.0
-        text = (
-            f"step {step}  {entry['rays_per_second']:,.0f} rays/s  PSNR {entry.get('psnr', 0):.2f} dB  "
-            f"{left / 60:.1f} min left"
-        )
-        report(self._progress, min(share, 1.0), text)
+        report(self._progress, min(share, 1.0), self._text(entry, left))
         self._sums, self._n_steps, self._n_rays = {}, 0, 0
         self._since = time.perf_counter()
+
+    @staticmethod
+    def _text(entry: dict[str, float], left_s: float) -> str:
+        return (
+            f"step {entry['step']:.0f}  {entry['rays_per_second']:,.0f} rays/s  "
+            f"PSNR {entry.get('psnr', 0):.2f} dB  {left_s / 60:.1f} min left"
+        )
 
     def stage(self, done: float, text: str) -> None:
         """Tell what is going on before there are steps to count."""
