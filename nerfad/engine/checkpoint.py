@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from nerfad.data.dataset import Dataset
 from nerfad.errors import CheckpointError
@@ -51,6 +51,17 @@ class Checkpoint:
         """The tensors under `prefix.`, without it."""
         start = prefix + "."
         return {key[len(start) :]: value for key, value in self.tensors.items() if key.startswith(start)}
+
+    def restore(self, module: nn.Module, prefix: str) -> None:
+        """Fill `module` with the tensors under `prefix.`; raise CheckpointError where they do not fit."""
+        try:
+            module.load_state_dict(self.part(prefix))
+        except RuntimeError:
+            made_by = self.meta.get("versions", {}).get("nerfad", "another version")
+            raise CheckpointError(
+                f"{self.run}: its {prefix} was laid out by nerfad {made_by} in a way that this version does not "
+                "know; train again into another --out, or use the nerfad that made it."
+            ) from None
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raise CheckpointError unless this checkpoint was trained on `dataset`."""

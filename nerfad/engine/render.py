@@ -57,7 +57,7 @@ class Avatar:
         self.net, self.codes = restore_audio(saved)
         n_frames = len(saved.tensors["model.appearance"])
         self.model = build_model(self.config, int(saved.meta["n_codes"]), n_frames)
-        self.model.load_state_dict(saved.part("model"))
+        saved.restore(self.model, "model")
         self.model.eval()
 
     @classmethod

@@ -183,7 +183,7 @@ class TrainingRun:
         )
         trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
         if saved is not None:
-            model.load_state_dict(saved.part("model"))
+            saved.restore(model, "model")
             trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))
             return trainer
         model.fit_poses(scene.c2w, scene.body)
@@ -308,7 +308,7 @@ def restore_audio(saved: Checkpoint) -> tuple[AudioNet, ExpressionCodes]:
     audio = saved.meta["audio"]
     n_features, n_rows, n_codes = audio["shape"]
     net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
-    net.load_state_dict(saved.part("audio"))
+    saved.restore(net, "audio")
     net.eval()
     return net, ExpressionCodes.from_state(audio["codes"])
 

@@ -65,3 +65,9 @@ def test_a_newer_format_is_refused(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
     with pytest.raises(CheckpointError, match="newer nerfad"):
         checkpoint.load(tmp_path)
+
+
+def test_a_model_laid_out_otherwise_is_one_sentence(tmp_path):
+    saved(tmp_path)
+    with pytest.raises(CheckpointError, match="laid out by nerfad another version"):
+        checkpoint.load(tmp_path).restore(torch.nn.Linear(2, 2), "model")
