@@ -59,8 +59,8 @@ class Checkpoint:
         except RuntimeError:
             made_by = self.meta.get("versions", {}).get("nerfad", "another version")
             raise CheckpointError(
-                f"{self.run}: its {prefix} was laid out by nerfad {made_by} in a way that this version does not "
-                "know; train again into another --out, or use the nerfad that made it."
+                f"{self.run}: its {prefix} was laid out by nerfad {made_by} in a way that this version does "
+                "not know; train again into another --out, or use the nerfad that made it."
             ) from None
 
     def check_dataset(self, dataset: Dataset) -> None:
