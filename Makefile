@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): $(NATIVE)
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -c "import torch" 2>/dev/null || $(PIP) install $(TORCH_INDEX) -c constraints.txt torch
-	$(PIP) install -q -c constraints.txt "setuptools>=70.1,<82" cmake ninja pybind11
+	$(PIP) install -q -c constraints.txt "setuptools>=77,<82" cmake ninja pybind11
 	$(TOOLS) NERFAD_EMU=$(or $(NERFAD_EMU),0) $(PIP) install -q -c constraints.txt --no-build-isolation -e ".[all]"
 	$(VENV)/bin/nerfad models fetch || echo "models not fetched: 'nerfad preprocess' needs them, all else works"
 	touch $@
