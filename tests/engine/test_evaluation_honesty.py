@@ -11,16 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import FPS, write_tiny_dataset
+from tiny_data import FPS, train_tiny, write_tiny_dataset
 
-from nerfad.config import FieldConfig, OccupancyConfig, OptimConfig, TorsoConfig, TrainConfig
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.data.writer import DatasetWriter
-from nerfad.engine import train as train_module
 from nerfad.engine.evaluation_sources import AvatarSource, SourceFrame
-from nerfad.engine.train import train
 from nerfad.io.images import load_image, save_image
-from nerfad.models.audio_net import AudioConfig
 
 HEAD = 1
 
@@ -52,26 +48,6 @@ def with_noise_for_faces(source: Path, target: Path) -> Path:
     data.aus[test] = rng.uniform(0, 1, data.aus[test].shape)
     writer.write_aus(data.frame_ids, data.au_names, data.aus, FPS)
     return target
-
-
-def train_tiny(data: Path, out: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            train_module, "AudioConfig", lambda: AudioConfig(lookback_s=0.2, features="mel", n_folds=2)
-        )
-        train(
-            TrainConfig(
-                dataset=data,
-                out=out,
-                steps=70,
-                preview_every_s=0.0,
-                field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
-                torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
-                occupancy=OccupancyConfig(resolution=32, n_steps=32),
-                optim=OptimConfig(n_rays=512, n_frames=2),
-            )
-        )
-    return out
 
 
 @pytest.fixture(scope="module")

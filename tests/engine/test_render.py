@@ -4,16 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import write_tiny_dataset
+from tiny_data import train_tiny, write_tiny_dataset
 
-from nerfad.config import FieldConfig, OccupancyConfig, OptimConfig, TorsoConfig, TrainConfig
-from nerfad.engine import train as train_module
 from nerfad.engine.render import Avatar, blinks, render_video, smooth_loop
-from nerfad.engine.train import train
 from nerfad.errors import CheckpointError, InputFileError
 from nerfad.features.audio import load_wave
 from nerfad.io.video import VideoReader, probe
-from nerfad.models.audio_net import AudioConfig
 
 N_FRAMES = 80
 NOISE = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
@@ -26,24 +22,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            train_module, "AudioConfig", lambda: AudioConfig(lookback_s=0.2, features="mel", n_folds=2)
-        )
-        train(
-            TrainConfig(
-                dataset=data,
-                out=out,
-                steps=70,
-                preview_every_s=0.0,
-                field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
-                torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
-                occupancy=OccupancyConfig(resolution=32, n_steps=32),
-                optim=OptimConfig(n_rays=512, n_frames=2),
-            )
-        )
-    return out
+    return train_tiny(data, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

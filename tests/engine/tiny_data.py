@@ -7,9 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+import nerfad.engine.train as train_module
 from nerfad.cameras import Camera
+from nerfad.config import FieldConfig, OccupancyConfig, OptimConfig, TorsoConfig, TrainConfig
 from nerfad.data.writer import DatasetWriter
+from nerfad.engine.train import train
+from nerfad.models.audio_net import AudioConfig
 
 FPS = 25.0
 RADIUS = 0.45
@@ -81,3 +86,24 @@ def draw(camera: Camera, c2w: np.ndarray, mouth: float, sway: float) -> tuple[np
     labels = np.where(hit, 1, np.where(torso, 3, 0)).astype(np.uint8)
     shape = (camera.height, camera.width)
     return image.clip(0, 255).astype(np.uint8).reshape(*shape, 3), labels.reshape(shape)
+
+
+def train_tiny(data: Path, out: Path) -> Path:
+    """Train a small avatar for a few seconds; returns its run folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            train_module, "AudioConfig", lambda: AudioConfig(lookback_s=0.2, features="mel", n_folds=2)
+        )
+        train(
+            TrainConfig(
+                dataset=data,
+                out=out,
+                steps=70,
+                preview_every_s=0.0,
+                field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+                torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+                occupancy=OccupancyConfig(resolution=32, n_steps=32),
+                optim=OptimConfig(n_rays=512, n_frames=2),
+            )
+        )
+    return out
