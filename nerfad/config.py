@@ -125,7 +125,7 @@ class TrainConfig:
         size: rows of the pictures to train at; None keeps those of the data set.
         preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
         lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
-        device: "cpu"; the kernels run on CUDA too, the training loop does not yet.
+        device: "cpu", "cuda" or "cuda:1".
         threads: CPU threads; 0 leaves torch's choice.
         preview_every_s: seconds between preview pictures; 0 for none.
         save_every_s: seconds between checkpoints.
@@ -151,7 +151,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))
         object.__setattr__(self, "out", Path(self.out))
-        _require(self.device == "cpu", f"--device {self.device}: training runs on the CPU only so far.")
         _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
         _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
         _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")

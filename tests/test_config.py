@@ -28,7 +28,6 @@ def test_unknown_entries_of_another_version_are_left_out():
         ({"steps": 5, "minutes": 1}, "give --minutes or --steps, not both"),
         ({"preset": "fast"}, "--preset must be one of default, streaming, not 'fast'"),
         ({"lookahead_s": 9}, "--lookahead-s must be between 0 and 2"),
-        ({"device": "cuda"}, "training runs on the CPU only"),
     ],
 )
 def test_refused_with_one_sentence(settings, sentence):

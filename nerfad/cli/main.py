@@ -120,7 +120,7 @@ def train(
         preset: streaming looks ahead 120 ms into the sound instead of 200.
         lookahead_s: seconds of sound after a frame that it may depend on, if not by the preset.
         threads: CPU threads; 0 leaves the choice to torch.
-        device: torch device.
+        device: cpu, cuda or cuda:1.
         preview_every_s: seconds between preview pictures; 0 for none.
         save_every_s: seconds between checkpoints.
         field: the radiance field.
@@ -165,6 +165,7 @@ def render(
     poses: Literal["dataset", "loop"] = "loop",
     dataset: Path | None = None,
     mark_synthetic: bool = True,
+    device: str = "cpu",
 ) -> None:
     """Let a trained face speak: a video with sound, marked as synthetic in its metadata.
 
@@ -176,6 +177,7 @@ def render(
         poses: head poses of the data set in order, or a smooth loop through them.
         dataset: where the data set lies now, if it moved.
         mark_synthetic: say in the metadata that the video is synthetic.
+        device: cpu, cuda or cuda:1.
     """
     from nerfad.engine.render import render_video
 
@@ -188,6 +190,7 @@ def render(
             poses=poses,
             dataset=dataset,
             synthetic=mark_synthetic,
+            device=device,
             progress=progress,
         )
     say(f"video written to {out}")
@@ -204,6 +207,7 @@ def evaluate(
     seed: int = 0,
     max_frames: int | None = None,
     torso: Literal["frame", "learnt"] = "frame",
+    device: str = "cpu",
 ) -> None:
     """Score a run on the frames it has never seen: metrics.json, a side-by-side picture and video.
 
@@ -217,6 +221,7 @@ def evaluate(
         seed: of the shifts of the sound.
         max_frames: score only the first so many held-out frames.
         torso: what the head is composited over: each frame's own torso picture, or the learnt torso.
+        device: cpu, cuda or cuda:1.
     """
     from nerfad.engine.evaluate import evaluate as run_evaluation
 
@@ -231,6 +236,7 @@ def evaluate(
             seed=seed,
             max_frames=max_frames,
             torso=torso,
+            device=device,
             progress=progress,
         )
     for name, value in metrics.items():

@@ -1,74 +1,160 @@
 """The condition of each training frame: speech code, blink, appearance.
 
-The field is trained on a mix of the codes measured on the frame and of what the audio encoder says of that
-frame when it was left out (out-of-fold): measured codes keep the mouth sharp, predicted ones are what the
-field gets in use. Noise keeps it from learning frames by heart.
+Where codes can be measured on the frames, the field is trained on a mix of measured codes and of what the
+audio encoder says of that frame when it was left out (out-of-fold): measured codes keep the mouth sharp,
+predicted ones are what the field gets in use. Where nothing can be measured, the encoder is trained through
+the field, and the codes are whatever helps the picture. Noise keeps the field from learning frames by heart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nerfad.config import OptimConfig
+from nerfad.data.dataset import Dataset
+from nerfad.engine.hearing import dataset_windows
 from nerfad.engine.train_audio import AudioFit
+from nerfad.models.audio_net import AudioNet
 
 
-@dataclass
-class ConditionTable:
-    """Codes of the training frames, rows as in the frame store."""
+class Conditions(Protocol):
+    """Conditions of the training frames, rows as in the frame store. All tensors lie on one device."""
 
-    true_codes: Tensor | None  # [n, k], None where nothing could be measured
-    heard_codes: Tensor  # [n, k]
     blink: Tensor  # [n, 1]
-
-    @classmethod
-    def of(cls, fit: AudioFit, frames: np.ndarray) -> ConditionTable:
-        """The rows of `frames`, positions in the data set."""
-        if fit.true_codes is None or fit.oof_codes is None:
-            n = len(frames)
-            return cls(None, torch.zeros(n, fit.codes.n_codes), torch.from_numpy(fit.blink[frames]))
-        return cls(
-            torch.from_numpy(fit.true_codes[frames]),
-            torch.from_numpy(fit.oof_codes[frames]),
-            torch.from_numpy(fit.blink[frames]),
-        )
-
-    @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> ConditionTable:
-        """The inverse of `state`."""
-        return cls(state.get("true_codes"), state["heard_codes"], state["blink"])
-
-    def state(self) -> dict[str, Tensor]:
-        """Tensors for a checkpoint."""
-        table = {"heard_codes": self.heard_codes, "blink": self.blink}
-        return table if self.true_codes is None else {**table, "true_codes": self.true_codes}
 
     @property
     def n_codes(self) -> int:
         """Numbers of the condition that come from outside: speech codes and blink."""
-        return self.heard_codes.shape[1] + 1
-
-    @property
-    def usual_blink(self) -> float:
-        """The blink code of open eyes."""
-        return float(self.blink.median())
+        ...
 
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
-        """Noisy conditions [len(frames), k + 1] of one training step."""
-        codes = self.heard_codes[frames]
-        if self.true_codes is not None:
-            chosen = torch.rand(len(frames), 1, generator=generator) < config.true_code_share
-            codes = torch.where(chosen, self.true_codes[frames], codes)
-        noise = torch.randn(len(frames), codes.shape[1] + 1, generator=generator)
-        noise[:, -1] *= 0.5
-        return torch.cat([codes, self.blink[frames]], 1) + config.condition_noise * noise
+        """Noisy conditions [len(frames), n_codes] of one training step."""
+        ...
 
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` conditions [n, k + 1] drawn from all frames, for the occupancy grid."""
-        frames = torch.randint(len(self.blink), (n,), generator=generator)
-        codes = self.heard_codes if self.true_codes is None else self.true_codes
-        return torch.cat([codes[frames], self.blink[frames]], 1)
+        """`n` conditions [n, n_codes] drawn from all frames, for the occupancy grid."""
+        ...
+
+    def heard(self, frame: int) -> Tensor:
+        """The condition [n_codes] of one frame as the avatar hears it in use."""
+        ...
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What is trained along with the field, by name."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint."""
+        ...
+
+
+@dataclass
+class ConditionTable:
+    """Codes that were measured on the frames, and what the sound says of them."""
+
+    true_codes: Tensor  # [n, k]
+    heard_codes: Tensor  # [n, k]
+    blink: Tensor  # [n, 1]
+
+    @property
+    def n_codes(self) -> int:
+        return self.heard_codes.shape[1] + 1
+
+    def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+        at = frames.to(self.blink.device)
+        chosen = torch.rand(len(frames), 1, generator=generator, device=generator.device)
+        codes = torch.where(
+            chosen.to(at.device) < config.true_code_share, self.true_codes[at], self.heard_codes[at]
+        )
+        return _noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
+
+    def spread(self, n: int, generator: torch.Generator) -> Tensor:
+        at = _any_frames(n, self.blink, generator)
+        return torch.cat([self.true_codes[at], self.blink[at]], 1)
+
+    def heard(self, frame: int) -> Tensor:
+        return torch.cat([self.heard_codes[frame], self.blink[frame]])
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"true_codes": self.true_codes, "heard_codes": self.heard_codes, "blink": self.blink}
+
+
+@dataclass
+class LearntConditions:
+    """Codes that the audio encoder finds by itself, because its gradient comes through the field."""
+
+    net: AudioNet
+    windows: Tensor  # [n, f, w]
+    blink: Tensor  # [n, 1]
+
+    @property
+    def n_codes(self) -> int:
+        return self.net.shape[2] + 1
+
+    def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+        at = frames.to(self.blink.device)
+        self.net.train()
+        codes = self.net(self.windows[at])
+        return _noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
+
+    @torch.no_grad()
+    def spread(self, n: int, generator: torch.Generator) -> Tensor:
+        at = _any_frames(n, self.blink, generator)
+        self.net.eval()
+        return torch.cat([self.net(self.windows[at]), self.blink[at]], 1)
+
+    @torch.no_grad()
+    def heard(self, frame: int) -> Tensor:
+        self.net.eval()
+        return torch.cat([self.net(self.windows[frame : frame + 1])[0], self.blink[frame]])
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {f"audio.{name}": value for name, value in self.net.named_parameters() if value.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"blink": self.blink}
+
+
+def fitted_conditions(
+    fit: AudioFit, dataset: Dataset, frames: np.ndarray, device: str | torch.device = "cpu"
+) -> Conditions:
+    """The conditions of `frames`, positions in the data set."""
+    state = {"blink": torch.from_numpy(fit.blink[frames])}
+    if fit.true_codes is not None and fit.oof_codes is not None:
+        state["true_codes"] = torch.from_numpy(fit.true_codes[frames])
+        state["heard_codes"] = torch.from_numpy(fit.oof_codes[frames])
+    return restored_conditions(state, fit.net, dataset, frames, device)
+
+
+def restored_conditions(
+    state: dict[str, Tensor],
+    net: AudioNet,
+    dataset: Dataset,
+    frames: np.ndarray,
+    device: str | torch.device = "cpu",
+) -> Conditions:
+    """The inverse of `Conditions.state`."""
+    state = {name: value.to(device) for name, value in state.items()}
+    if "true_codes" in state:
+        return ConditionTable(**state)
+    windows = dataset_windows(dataset, net)[torch.from_numpy(frames)]
+    return LearntConditions(net.to(device), windows.to(device), state["blink"])
+
+
+def _any_frames(n: int, rows: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randint(len(rows), (n,), generator=generator, device=generator.device).to(rows.device)
+
+
+def _noisy(conditions: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+    """With noise in units of the codes' standard deviations, half of it on the blink."""
+    noise = torch.randn(conditions.shape, generator=generator, device=generator.device)
+    noise[:, -1] *= 0.5
+    return conditions + config.condition_noise * noise.to(conditions.device)

@@ -28,6 +28,17 @@ class RenderedFrame:
     opacity: np.ndarray  # float32 [H, W], of the head
     depth: np.ndarray  # float32 [H, W]
 
+    def over(self, behind: np.ndarray) -> np.ndarray:
+        """The head over another picture float32 [H, W, 3] (0 to 1): uint8 [H, W, 3]."""
+        colors = self.head + (1 - self.opacity[..., None]) * behind
+        return (colors.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def torso_over(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """A torso picture uint8 RGBA [H, W, 4] over a background uint8 [H, W, 3]: float32 [H, W, 3], 0 to 1."""
+    opaque = layer[..., 3:].astype(np.float32) / 255
+    return (opaque * layer[..., :3] + (1 - opaque) * plate) / np.float32(255)
+
 
 @torch.no_grad()
 def draw_frame(
@@ -53,20 +64,23 @@ def draw_frame(
     """
     left, top, right, bottom = window or (0, 0, camera.width, camera.height)
     height, width = bottom - top, right - left
-    rows, columns = torch.meshgrid(torch.arange(top, bottom), torch.arange(left, right), indexing="ij")
+    device = background.device
+    rows, columns = torch.meshgrid(
+        torch.arange(top, bottom, device=device), torch.arange(left, right, device=device), indexing="ij"
+    )
     pixels = torch.stack([columns.flatten(), rows.flatten()], 1)
     behind = background[top:bottom, left:right].reshape(-1, 3)
     torso = None if body is None else body[None]
     parts = []
-    for chunk in torch.arange(len(pixels)).split(CHUNK):
+    for chunk in torch.arange(len(pixels), device=device).split(CHUNK):
         rays = model.draw(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk], surface_depth)
         alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
         parts.append((rays.colors, alone, rays.opacities, rays.depths))
     colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))
     image = colors.clamp(0, 1).mul(255).add(0.5).to(torch.uint8)
     return RenderedFrame(
-        image.view(height, width, 3).numpy(),
-        alone.view(height, width, 3).numpy(),
-        opacities.view(height, width).numpy(),
-        (depths * model.head.box.side).view(height, width).numpy(),
+        image.view(height, width, 3).cpu().numpy(),
+        alone.view(height, width, 3).cpu().numpy(),
+        opacities.view(height, width).cpu().numpy(),
+        (depths * model.head.box.side).view(height, width).cpu().numpy(),
     )

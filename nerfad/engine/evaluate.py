@@ -51,6 +51,7 @@ def evaluate(
     max_frames: int | None = None,
     other_frames: int = 100,
     torso: str = "frame",
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Render the held-out frames from sound and pose alone, score them, and write the results.
@@ -71,6 +72,7 @@ def evaluate(
         torso: composite the head over "frame", each frame's own torso picture, or "learnt", the model's
             torso moved by the frame's body motion. With "frame", `psnr_learnt_torso` and
             `psnr_face_learnt_torso` give the other beside it.
+        device: where the frames are rendered: "cpu", "cuda" or "cuda:1".
         other_frames: frames, evenly spread, that are rendered for each shift of the driving sound.
         progress: called with the share done (0..1) and a short text.
 
@@ -79,7 +81,7 @@ def evaluate(
     """
     if torso not in TORSOS:
         raise NerfadError(f"--torso must be one of {', '.join(TORSOS)}, not {torso!r}.")
-    source = _open_source(run, video, dataset, torso)
+    source = _open_source(run, video, dataset, torso, device)
     data = source.dataset
     positions = source.positions if max_frames is None else source.positions[:max_frames]
     if len(positions) == 0:
@@ -112,12 +114,13 @@ def _open_source(
     video: str | Path | None,
     dataset: str | Path | None,
     torso: str,
+    device: str,
 ) -> Source:
     if video is not None:
         return VideoSource.open(video, run, dataset)
     if run is None:
         raise NerfadError("there is nothing to evaluate: name a run folder, or a data set and a video.")
-    return AvatarSource.open(run, dataset, torso)
+    return AvatarSource.open(run, dataset, torso, device)
 
 
 def _open_reader(data: Dataset, models: str | Path | None, summary: Summary) -> FaceReader | None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.drawing import RenderedFrame, torso_over
 from nerfad.errors import NerfadError, VideoError
 from nerfad.features.audio import load_wave
 from nerfad.io.video import VideoReader
@@ -105,46 +106,54 @@ class AvatarSource:
         )
 
     @classmethod
-    def open(cls, run: str | Path, dataset: str | Path | None, torso: str = "frame") -> AvatarSource:
+    def open(
+        cls, run: str | Path, dataset: str | Path | None, torso: str = "frame", device: str = "cpu"
+    ) -> AvatarSource:
         """Load a run folder and the data set it was trained on."""
         from nerfad.engine.render import Avatar
 
         saved = checkpoint.load(Path(run))
         data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
         saved.check_dataset(data)
-        return cls(Avatar.load(Path(run)), data, saved.meta.get("step"), torso)
+        return cls(Avatar.load(Path(run), device), data, saved.meta.get("step"), torso)
 
-    def _render(self, position: int, condition: np.ndarray, window: Window | None = None) -> SourceFrame:
+    def _render(
+        self,
+        position: int,
+        condition: np.ndarray,
+        torso: np.ndarray | None,
+        window: Window | None = None,
+        surface_depth: bool = True,
+    ) -> RenderedFrame:
         data = self.dataset
-        body = None if data.body is None else data.body[position]
-        frame = self.avatar.render(
-            data.c2w[position], condition, body=body, background=self._background, window=window
+        return self.avatar.render(
+            data.c2w[position],
+            condition,
+            body=None if data.body is None else data.body[position],
+            background=self._background,
+            window=window,
+            torso=torso,
+            surface_depth=surface_depth,
         )
-        if self.torso == "learnt":
-            return SourceFrame(position, frame.image, frame.depth, frame.opacity)
-        left, top, right, bottom = window or (0, 0, data.width, data.height)
-        behind = self._behind(position)[top:bottom, left:right]
-        colors = frame.head * 255 + (1 - frame.opacity[..., None]) * behind
-        image = (colors.clip(0, 255) + 0.5).astype(np.uint8)
-        return SourceFrame(position, image, frame.depth, frame.opacity, learnt=frame.image)
-
-    def _behind(self, position: int) -> np.ndarray:
-        """The frame's own torso over the clip's background plate, float32 in 0..255."""
-        torso = self.dataset.torso(position).astype(np.float32)
-        opaque = torso[..., 3:] / 255
-        return opaque * torso[..., :3] + (1 - opaque) * self._background
 
     def frames(self, positions: np.ndarray) -> Iterator[SourceFrame]:
         """Render the given positions, each with its own sound."""
         for position in positions:
             started = time.perf_counter()
-            frame = self._render(int(position), self._conditions[position])
+            frame = self._render(int(position), self._conditions[position], None)
             self.render_seconds.append(time.perf_counter() - started)
-            yield frame
+            if self.torso == "learnt":
+                yield SourceFrame(position, frame.image, frame.depth, frame.opacity)
+                continue
+            # The head is the same over either torso.
+            behind = torso_over(self.dataset.torso(position), self._background)
+            image = frame.over(behind)
+            yield SourceFrame(position, image, frame.depth, frame.opacity, learnt=frame.image)
 
     def with_sound_of(self, position: int, other: int, window: Window | None = None) -> np.ndarray:
         """The frame's pose and body with the sound of another moment: the picture, or a window of it."""
-        return self._render(position, self._conditions[other], window).image
+        torso = self.dataset.torso(position) if self.torso == "frame" else None
+        return self._render(position, self._conditions[other], torso, window, surface_depth=False).image
 
     def protocol(self) -> dict[str, Any]:
         """What was known of the held-out frames."""

@@ -64,4 +64,4 @@ class Optimiser:
         """The inverse of `state`."""
         for name_and_key, value in state.items():
             name, key = name_and_key.split(".", 1)
-            self._adam.state[self.parameters[key]][name] = value.clone()
+            self._adam.state[self.parameters[key]][name] = value.to(self.parameters[key].device, copy=True)

@@ -14,7 +14,8 @@ from nerfad.cameras import Camera
 from nerfad.config import TrainConfig, from_dict
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
-from nerfad.engine.drawing import RenderedFrame, draw_frame
+from nerfad.engine.devices import checked_device
+from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
 from nerfad.engine.hearing import hear
 from nerfad.engine.train import build_model, restore_audio
 from nerfad.errors import InputFileError
@@ -41,7 +42,8 @@ class Avatar:
         (256, 256, 3)
     """
 
-    def __init__(self, saved: checkpoint.Checkpoint) -> None:
+    def __init__(self, saved: checkpoint.Checkpoint, device: str = "cpu") -> None:
+        self.device = checked_device(device)
         self.run = saved.run
         self.meta: dict[str, Any] = saved.meta
         self.config: TrainConfig = from_dict(TrainConfig, saved.meta["config"])
@@ -58,18 +60,17 @@ class Avatar:
         n_frames = len(saved.tensors["model.appearance"])
         self.model = build_model(self.config, int(saved.meta["n_codes"]), n_frames)
         saved.restore(self.model, "model")
-        self.model.eval()
+        self.model.eval().to(self.device)
 
     @classmethod
     def load(cls, run: str | Path, device: str = "cpu") -> Avatar:
-        """Open a run folder.
+        """Open a run folder, to be drawn on `device` (hearing stays on the CPU).
 
         Raises:
+            BackendError: the device is not there.
             CheckpointError: there is no usable checkpoint in it.
         """
-        avatar = cls(checkpoint.load(run))
-        avatar.model.to(device)
-        return avatar
+        return cls(checkpoint.load(run), device)
 
     @property
     def audio_kind(self) -> str:
@@ -110,7 +111,7 @@ class Avatar:
         eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
         appearance: np.ndarray | list[float] = []
         if self.model.n_appearance:
-            appearance = self.model.appearance.detach().mean(0).numpy()
+            appearance = self.model.appearance.detach().mean(0).cpu().numpy()
         columns = [
             codes,
             eyes[:, None],
@@ -145,24 +146,22 @@ class Avatar:
         camera = self.camera
         if size is not None and size != camera.height:
             camera = camera.resized(size, round(camera.width * size / camera.height))
-        plate = torch.from_numpy(np.ascontiguousarray(self.plate if background is None else background))
-        plate = plate.float() / 255
+        below = self.plate if background is None else background
+        layer = below.astype(np.float32) / 255 if torso is None else torso_over(torso, below)
+        plate = torch.from_numpy(layer)
         if plate.shape[:2] != (camera.height, camera.width):
             plate = _resized(plate, camera.height, camera.width)
         motion = None
         if torso is None:
             rest = self.body.mean(0) if body is None else body
             motion = body_in_heights(rest[None], 1, self.camera.height)[0]
-        else:
-            layer = torch.from_numpy(np.ascontiguousarray(torso)).float() / 255
-            plate = layer[..., :3] * layer[..., 3:] + plate * (1 - layer[..., 3:])
         return draw_frame(
             self.model,
             camera,
             self.model.head.box.to_box(c2w),
-            motion,
-            torch.from_numpy(np.asarray(cond, np.float32)),
-            plate,
+            None if motion is None else motion.to(self.device),
+            torch.from_numpy(np.asarray(cond, np.float32)).to(self.device),
+            plate.to(self.device),
             window,
             surface_depth,
         )
@@ -178,6 +177,7 @@ def render_video(
     dataset: str | Path | None = None,
     synthetic: bool = True,
     seed: int = 0,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> int:
     """Render `audio` as a talking video with sound; returns the number of frames.
@@ -191,11 +191,12 @@ def render_video(
         dataset: the data set whose poses to take; by default those that the run has learnt from.
         synthetic: mark the video as synthetic in its metadata.
         seed: of the blinks.
+        device: "cpu", "cuda" or "cuda:1".
 
     Raises:
         CheckpointError, InputFileError, OutputError: with the remedy.
     """
-    avatar = Avatar.load(run)
+    avatar = Avatar.load(run, device)
     if avatar.audio_kind != "mel":
         raise InputFileError(
             f"{run}: was trained on {avatar.audio_kind} features and cannot listen to a sound file; "

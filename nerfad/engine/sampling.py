@@ -42,13 +42,17 @@ class FrameStore:
     Args:
         dataset: at the size to train at.
         frames: positions in the data set, int64 [n].
+        device: where the pictures lie, and the batches drawn from them.
     """
 
-    def __init__(self, dataset: Dataset, frames: np.ndarray, n_threads: int = 2) -> None:
+    def __init__(
+        self, dataset: Dataset, frames: np.ndarray, n_threads: int = 2, device: str | torch.device = "cpu"
+    ) -> None:
         n, height, width = len(frames), dataset.height, dataset.width
         self.height, self.width = height, width
-        self.images = torch.empty(n, height, width, 3, dtype=torch.uint8)
-        self.labels = torch.empty(n, height, width, dtype=torch.uint8)
+        self.device = torch.device(device)
+        self.images = torch.empty(n, height, width, 3, dtype=torch.uint8, device=device)
+        self.labels = torch.empty(n, height, width, dtype=torch.uint8, device=device)
 
         def load(k: int) -> None:
             self.images[k] = torch.from_numpy(dataset.image(int(frames[k])))
@@ -56,13 +60,13 @@ class FrameStore:
 
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(load, range(n)))
-        self.plate = torch.from_numpy(dataset.background())
-        head = torch.stack([label_rectangle(labels == HEAD) for labels in self.labels])
+        self.plate = torch.from_numpy(dataset.background()).to(device)
+        head = torch.stack([label_rectangle(labels == HEAD) for labels in self.labels]).cpu()
         head[:, 3] += ((head[:, 3] - head[:, 1]) * COLLAR_SHARE).long()
         mouth = torch.from_numpy(mouth_rectangles(dataset, frames, head.numpy()))
-        whole = torch.tensor([0, 0, width, height]).expand(n, 4)
-        size = torch.tensor([width, height])
-        self.rectangles = torch.stack([mouth, head, whole]).float()
+        whole = torch.tensor([0, 0, width, height], device="cpu").expand(n, 4)
+        size = torch.tensor([width, height], device=device)
+        self.rectangles = torch.stack([mouth, head, whole]).float().to(device)
         self.rectangles[..., :2].clamp_(min=0)
         self.rectangles[..., 2:] = torch.minimum(self.rectangles[..., 2:], size.float())
 
@@ -70,21 +74,25 @@ class FrameStore:
         return len(self.images)
 
     def draw(self, frames: Tensor, n_rays: int, config: OptimConfig, generator: torch.Generator) -> RayBatch:
-        """`n_rays` pixels of `frames` int64 [k], spread evenly over them."""
+        """`n_rays` pixels of `frames` int64 [k], spread evenly over them.
+
+        Chance comes from `generator`, on its own device, so that a seed means the same everywhere.
+        """
+        frames = frames.to(self.device)
         per_frame = n_rays // len(frames)
         n_mouth = round(per_frame * config.mouth_share)
         n_whole = round(per_frame * config.torso_share)
-        kinds = torch.full((per_frame,), 1)
+        kinds = torch.full((per_frame,), 1, device=self.device)
         kinds[:n_mouth] = 0
         kinds[per_frame - n_whole :] = 2
-        frame_index = torch.arange(len(frames)).repeat_interleave(per_frame)
+        frame_index = torch.arange(len(frames), device=self.device).repeat_interleave(per_frame)
         rectangles = self.rectangles[kinds.repeat(len(frames)), frames[frame_index]]
         low, high = rectangles[:, :2], rectangles[:, 2:]
-        at = torch.rand(len(frame_index), 2, generator=generator)
+        at = uniform((len(frame_index), 2), generator, self.device)
         pixels = torch.minimum((low + at * (high - low)).long(), (high - 1).long())
         n_triples = round((per_frame - n_mouth - n_whole) * config.triple_share / 3)
-        first = torch.arange(len(frames))[:, None] * per_frame + n_mouth
-        triples = (first + torch.arange(3 * n_triples)).view(-1, 3)
+        first = torch.arange(len(frames), device=self.device)[:, None] * per_frame + n_mouth
+        triples = (first + torch.arange(3 * n_triples, device=self.device)).view(-1, 3)
         self._line_up(pixels, triples, generator)
         return self.take(frames, frame_index, pixels, triples)
 
@@ -92,9 +100,9 @@ class FrameStore:
         """Put the outer rays of triples on either side of the middle one, along a row or a column."""
         n = len(triples)
         reach = max(1, self.height // 24)
-        distance = torch.randint(1, reach + 1, (n, 1), generator=generator)
-        along = torch.nn.functional.one_hot(torch.randint(2, (n,), generator=generator), 2)
-        size = torch.tensor([self.width, self.height])
+        distance = integers(1, reach + 1, (n, 1), generator, self.device)
+        along = torch.nn.functional.one_hot(integers(0, 2, (n,), generator, self.device), 2)
+        size = torch.tensor([self.width, self.height], device=self.device)
         for column, sign in ((0, -1), (2, 1)):
             moved = pixels[triples[:, 1]] + sign * distance * along
             pixels[triples[:, column]] = torch.minimum(moved.clamp_min(0), size - 1)
@@ -113,11 +121,23 @@ class FrameStore:
         return RayBatch(frames, index, pixels, target, background, labels, triples)
 
 
+def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Numbers in [0, 1) on `device`, drawn on the generator's own."""
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)
+
+
+def integers(
+    low: int, high: int, shape: tuple[int, ...], generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Integers in [low, high) on `device`, drawn on the generator's own."""
+    return torch.randint(low, high, shape, generator=generator, device=generator.device).to(device)
+
+
 def label_rectangle(mask: Tensor) -> Tensor:
     """The smallest rectangle (left, top, right, bottom; exclusive) about a mask, else the whole picture."""
     rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
     if len(rows) == 0:
-        return torch.tensor([0, 0, mask.shape[1], mask.shape[0]])
+        return torch.tensor([0, 0, mask.shape[1], mask.shape[0]], device=mask.device)
     return torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
 
 

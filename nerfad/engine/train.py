@@ -21,7 +21,8 @@ from nerfad.config import TrainConfig, from_dict, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.checkpoint import Checkpoint
-from nerfad.engine.conditions import ConditionTable
+from nerfad.engine.conditions import fitted_conditions, restored_conditions
+from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import HEAD, FrameStore
@@ -65,11 +66,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
 
     Raises:
         DatasetError: the data set lacks something.
+        BackendError: `config.device` is not there.
         CheckpointError: `config.out` holds a checkpoint of another data set, or no run at all.
         OutputError: a checkpoint cannot be written; the previous one is whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
+    checked_device(config.device)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -112,7 +115,7 @@ class TrainingRun:
         else:
             self._restore_audio(saved)
         self.log.stage(0.0, "reading the pictures")
-        self.store = FrameStore(dataset, self.frames)
+        self.store = FrameStore(dataset, self.frames, device=config.device)
         self.trainer = self._make_trainer(saved)
 
     def go(self) -> TrainResult:
@@ -166,20 +169,25 @@ class TrainingRun:
 
         fit = fit_audio(self.dataset, audio, seed=self.config.seed, progress=tell)
         self.net, self.codes, self.audio_report = fit.net, fit.codes, fit.report
-        self.conditions = ConditionTable.of(fit, self.frames)
+        self.conditions = fitted_conditions(fit, self.dataset, self.frames, self.config.device)
 
     def _restore_audio(self, saved: Checkpoint) -> None:
         self.net, self.codes = restore_audio(saved)
         self.audio_report = saved.meta["audio"]["report"]
-        self.conditions = ConditionTable.from_state(saved.part("conditions"))
+        self.conditions = restored_conditions(
+            saved.part("conditions"), self.net, self.dataset, self.frames, self.config.device
+        )
 
     def _make_trainer(self, saved: Checkpoint | None) -> Trainer:
         model = build_model(self.config, self.conditions.n_codes, len(self.frames))
         model.head.box.fit(self.dataset.aabb)
+        model.to(self.config.device)
         scene = Scene(
             self.dataset.camera,
             model.head.box.to_box(self.dataset.c2w[self.frames]),
-            body_in_heights(self.dataset.body, len(self.dataset), self.dataset.height)[self.frames],
+            body_in_heights(self.dataset.body, len(self.dataset), self.dataset.height)[self.frames].to(
+                self.config.device
+            ),
         )
         trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
         if saved is not None:
@@ -188,7 +196,9 @@ class TrainingRun:
             return trainer
         model.fit_poses(scene.c2w, scene.body)
         self.log.stage(0.0, "carving the visual hull")
-        chosen = torch.linspace(0, len(self.store) - 1, min(HULL_FRAMES, len(self.store))).long()
+        chosen = torch.linspace(
+            0, len(self.store) - 1, min(HULL_FRAMES, len(self.store)), device=self.store.device
+        ).long()
         masks = grown(self.store.labels[chosen] == HEAD, max(1, self.store.height // 64))
         model.head.occupancy.restrict(
             lambda points: visual_hull(points, masks, scene.camera, scene.c2w[chosen])
@@ -199,22 +209,20 @@ class TrainingRun:
         """Draw a training frame as the avatar hears it, beside the truth."""
         k = len(self.store) // 2
         model, scene = self.trainer.model, self.trainer.scene
-        cond = torch.cat([self.conditions.heard_codes[k], self.conditions.blink[k]])
-        cond = torch.nn.functional.pad(cond, (0, model.n_appearance))
+        cond = torch.nn.functional.pad(self.conditions.heard(k), (0, model.n_appearance))
         plate = self.store.plate.float() / 255
         frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate, surface_depth=False)
-        self.log.preview(self.trainer.n_steps, self.store.images[k].numpy(), frame.image)
+        self.log.preview(self.trainer.n_steps, self.store.images[k].cpu().numpy(), frame.image)
 
     def save(self) -> None:
         """Write the checkpoint and train.json."""
         camera = self.dataset.camera
-        usual = float(self.conditions.usual_blink)
         meta: dict[str, Any] = {
             "step": self.trainer.n_steps,
             "elapsed_s": self.elapsed_s,
             "config": to_dict(self.config),
             "n_codes": self.conditions.n_codes,
-            "usual_blink": usual,
+            "usual_blink": float(self.conditions.blink.median()),  # of open eyes
             "camera": dataclasses.asdict(camera),
             "fps": self.dataset.fps,
             "dataset": {
@@ -335,6 +343,7 @@ def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
         dataset=config.dataset,
         out=config.out,
         threads=config.threads,
+        device=config.device,
         preview_every_s=config.preview_every_s,
         save_every_s=config.save_every_s,
         **budget,

@@ -86,10 +86,11 @@ def fit_audio(
     measured = measurements(dataset, codes)
     blink = _blink(dataset, train)
     if measured is None:
-        config = replace(config, encoder="conv")
-        features = "windows" if dataset.audio_kind != "mel" else "mel"
-        net, _ = _prepare(dataset, train, codes.n_codes, replace(config, features=features))
-        return AudioFit(net, codes, None, None, blink, {"codes": codes.kind, "n_train": len(train)})
+        features = _feature_sets(dataset, config)[0]
+        config = replace(config, encoder="conv", n_members=1, features=features)
+        net, _ = _prepare(dataset, train, codes.n_codes, config)
+        note = {"codes": codes.kind, "features": features, "encoder": "conv", "n_train": len(train)}
+        return AudioFit(net, codes, None, None, blink, note)
 
     true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
     true_codes[train] = codes.encode(measured[train])

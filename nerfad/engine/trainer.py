@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nerfad.cameras import Camera
 from nerfad.config import TrainConfig
-from nerfad.engine.conditions import ConditionTable
+from nerfad.engine.conditions import Conditions
 from nerfad.engine.optim import Optimiser, lr_scale
-from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch
+from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch, uniform
 from nerfad.models.avatar import AvatarModel, LayeredRays, moved_cameras
 
 FEW_RAYS = ((256, 4), (600, 2))
@@ -36,7 +36,8 @@ class Trainer:
     """Holds everything that a step changes.
 
     Args:
-        model: the avatar, with its box and poses fitted.
+        model: the avatar, with its box and poses fitted. Model, scene, store and conditions lie on one
+            device; chance is drawn on the CPU, so that a seed means the same everywhere.
         seed: of the rays, frames and noise.
     """
 
@@ -46,16 +47,18 @@ class Trainer:
         model: AvatarModel,
         scene: Scene,
         store: FrameStore,
-        conditions: ConditionTable,
+        conditions: Conditions,
         seed: int,
     ) -> None:
         self.config, self.model, self.scene = config, model, scene
         self.store, self.conditions = store, conditions
-        self.optimiser = Optimiser(dict(model.named_parameters()), config.optim)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.optimiser = Optimiser(
+            {**dict(model.named_parameters()), **conditions.parameters()}, config.optim
+        )
+        self.generator = torch.Generator("cpu").manual_seed(seed)
         self.n_steps = 0
         self.last_n_rays = 0
-        self._queue = torch.empty(0, dtype=torch.int64)
+        self._queue = torch.empty(0, dtype=torch.int64, device="cpu")
 
     def step(self, share: float) -> dict[str, float]:
         """One step; returns its figures.
@@ -69,6 +72,7 @@ class Trainer:
         n_rays = max(len(frames), optim.n_rays // divisor)
         batch = self.store.draw(frames, n_rays, optim, self.generator)
         cond = self.conditions.draw(frames, optim, self.generator)
+        frames = batch.frames
         cond = torch.cat([cond, self.model.appearance[frames]], 1)
         c2w = self.scene.c2w[frames]
         if len(self.model.pose_delta):
@@ -81,7 +85,7 @@ class Trainer:
             batch.frame_index,
             cond,
             batch.background,
-            jitter=torch.rand(len(batch.pixels), generator=self.generator),
+            jitter=uniform((len(batch.pixels),), self.generator, self.store.device),
             pose_noise=POSE_NOISE,
         )
         loss, figures = self._loss(rays, batch)
@@ -107,19 +111,15 @@ class Trainer:
         roughness = surface_roughness(rays, labels, batch.triples)
         loss = error.mean() + optim.alpha_weight * layers + optim.smooth_weight * roughness
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
-        figures = {
-            "mse": float(error.detach().mean()),
-            "head_mse": float(head_mse.detach()),
-            "layers": float(layers.detach()),
-            "roughness": float(roughness.detach()),
-            "samples_per_ray": len(rays.head.weights) / len(error),
-        }
+        measured = torch.stack([error.mean(), head_mse, layers, roughness]).detach().tolist()
+        figures = dict(zip(("mse", "head_mse", "layers", "roughness"), measured, strict=True))
+        figures["samples_per_ray"] = len(rays.head.weights) / len(error)
         return loss, figures
 
     def _next_frames(self, n: int) -> Tensor:
         """Every frame once before any comes again."""
         if len(self._queue) < n:
-            fresh = torch.randperm(len(self.store), generator=self.generator)
+            fresh = torch.randperm(len(self.store), generator=self.generator, device="cpu")
             self._queue = torch.cat([self._queue, fresh])
         frames, self._queue = self._queue[:n], self._queue[n:]
         return frames
@@ -183,7 +183,7 @@ def visual_hull(
         masks: bool [n, H, W], the head's pixels.
         c2w: [n, 4, 4] in box units.
     """
-    hits = torch.zeros(len(positions))
+    hits = torch.zeros(len(positions), device=positions.device)
     for mask, pose in zip(masks, c2w, strict=True):
         depth = -((positions - pose[:3, 3]) @ pose[:3, 2])
         pixels = (camera.project(pose, positions) + 0.5).floor().long()

@@ -125,7 +125,7 @@ class AvatarModel(nn.Module):
         behind = background
         if body is not None:
             pose = self.describe_pose(c2w, body)
-            index = torch.zeros(len(pixels), dtype=torch.int32)
+            index = torch.zeros(len(pixels), dtype=torch.int32, device=pixels.device)
             behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
         rays_o, rays_d = rays_o.contiguous(), rays_d.contiguous()
@@ -190,7 +190,7 @@ def raw_pose(c2w: Tensor, body: Tensor) -> Tensor:
 
 def picture_points(camera: Camera, pixels: Tensor) -> Tensor:
     """Pixel centres [n, 2] in picture heights from the middle of the lower edge."""
-    pivot = torch.tensor([camera.width / 2, float(camera.height)])
+    pivot = torch.tensor([camera.width / 2, float(camera.height)], device=pixels.device)
     return (pixels + 0.5 - pivot) / camera.height
 
 

@@ -42,7 +42,7 @@ class SceneBox(nn.Module):
 
     def to_box(self, c2w: np.ndarray | Tensor) -> Tensor:
         """Camera poses float32 [..., 4, 4] in box units."""
-        c2w = torch.as_tensor(c2w, dtype=torch.float32).clone()
+        c2w = torch.as_tensor(c2w, dtype=torch.float32, device=self.origin.device).clone()
         c2w[..., :3, 3] = (c2w[..., :3, 3] - self.origin) / self.side
         return c2w
 

@@ -32,6 +32,7 @@ class OccupancyGrid(nn.Module):
     def __init__(self, resolution: int = 128) -> None:
         super().__init__()
         self.resolution = resolution
+        self._order: Tensor | None = None
         n_cells = resolution**3
         self.register_buffer("density_grid", torch.full((n_cells,), 1e3))
         self.register_buffer("density_bitfield", torch.full((n_cells // 8,), 255, dtype=torch.uint8))
@@ -42,7 +43,8 @@ class OccupancyGrid(nn.Module):
         """Leave only cells whose centre is `inside` (positions [k, 3] to bool [k]), e.g. a visual hull."""
         n_cells = self.resolution**3
         for start in range(0, n_cells, chunk):
-            codes = torch.arange(start, min(start + chunk, n_cells), dtype=torch.int32)
+            end = min(start + chunk, n_cells)
+            codes = torch.arange(start, end, dtype=torch.int32, device=self.allowed.device)
             self.allowed[start : start + chunk] = inside(self.cell_centres(codes))
         self.density_grid.mul_(self.allowed)
         self.rebuild(0.0)
@@ -66,7 +68,7 @@ class OccupancyGrid(nn.Module):
         """
         codes = torch.nonzero(self.allowed).flatten().to(torch.int32)
         for part in codes.split(chunk):
-            jitter = torch.rand(len(part), 3) - 0.5
+            jitter = torch.rand(len(part), 3, device=part.device) - 0.5
             positions = self.cell_centres(part) + jitter / self.resolution
             occupancy_update(self.density_grid, part, density(positions).contiguous(), decay)
 
@@ -86,7 +88,9 @@ class OccupancyGrid(nn.Module):
     @property
     def share(self) -> float:
         """Share of the cells that the march walks, 0 to 1."""
-        bits = self.density_bitfield[:, None] >> torch.arange(8, dtype=torch.uint8)
+        bits = self.density_bitfield[:, None] >> torch.arange(
+            8, dtype=torch.uint8, device=self.density_bitfield.device
+        )
         return float((bits & 1).float().mean())
 
     def _dilated(self, cells: Tensor) -> Tensor:
@@ -104,8 +108,9 @@ class OccupancyGrid(nn.Module):
         return result
 
     def _linear_to_morton(self) -> Tensor:
-        if not hasattr(self, "_order"):
-            axis = torch.arange(self.resolution, dtype=torch.int32)
+        device = self.density_grid.device
+        if self._order is None or self._order.device != device:
+            axis = torch.arange(self.resolution, dtype=torch.int32, device=device)
             coords = torch.cartesian_prod(axis, axis, axis)
             self._order = morton_encode(coords.contiguous()).long()
         return self._order

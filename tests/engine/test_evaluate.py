@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.data.writer import DatasetWriter
 from nerfad.engine import evaluate as module
 from nerfad.engine.comparison import sound_of
+from nerfad.engine.drawing import RenderedFrame, torso_over
 from nerfad.engine.evaluate import evaluate
 from nerfad.engine.evaluation_sources import AvatarSource
 from nerfad.engine.other_sound import lower_face
@@ -86,29 +88,33 @@ class FakeAvatar:
         values = np.roll(openings(), self.late)
         return (7 + self.gain * (values - 7))[:, None].astype(np.float32)
 
+    opacity = np.ones((SIZE, SIZE), np.float32)
+
     def render(
-        self, c2w: np.ndarray, cond: np.ndarray, *, body: object, background: np.ndarray, window: object
-    ) -> SimpleNamespace:
+        self,
+        c2w: np.ndarray,
+        cond: np.ndarray,
+        *,
+        body: object,
+        background: np.ndarray,
+        window: tuple[int, int, int, int] | None,
+        torso: np.ndarray | None,
+        surface_depth: bool,
+    ) -> RenderedFrame:
         self.windows.append(window)
         left, top, right, bottom = window or (0, 0, SIZE, SIZE)
         image = draw(float(cond[0]), shade=4)[top:bottom, left:right]
+        opacity = self.opacity[top:bottom, left:right]
         flat = np.full(image.shape[:2], 4.0, np.float32)
-        head = image.astype(np.float32) / 255
-        return SimpleNamespace(image=image, head=head, depth=flat, opacity=np.ones_like(flat))
+        frame = RenderedFrame(image, image.astype(np.float32) / 255 * opacity[..., None], opacity, flat)
+        behind = np.zeros((SIZE, SIZE, 3)) if torso is None else torso_over(torso, background)
+        return replace(frame, image=frame.over(behind[top:bottom, left:right]))
 
 
 class BareHead(FakeAvatar):
     """Renders the head's pixels only; what it has learnt of the torso is black."""
 
-    def render(self, *arguments: object, **options: object) -> SimpleNamespace:
-        frame = super().render(*arguments, **options)
-        left, top, right, bottom = options["window"] or (0, 0, SIZE, SIZE)  # type: ignore[misc]
-        opacity = np.zeros((SIZE, SIZE), np.float32)
-        opacity[4:58, 12:52] = 1
-        frame.opacity = opacity[top:bottom, left:right]
-        frame.head = frame.head * frame.opacity[..., None]
-        frame.image = (frame.head * 255).astype(np.uint8)
-        return frame
+    opacity = np.pad(np.ones((54, 40), np.float32), ((4, 6), (12, 12)))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +166,7 @@ def evaluate_avatar(
 ) -> dict:
     source = AvatarSource(avatar, data, steps=7)  # type: ignore[arg-type]
     source.torso = str(options.get("torso", "frame"))
-    monkeypatch.setattr(AvatarSource, "open", classmethod(lambda cls, run, dataset, torso: source))
+    monkeypatch.setattr(AvatarSource, "open", classmethod(lambda cls, *arguments: source))
     return evaluate("run", out, other_frames=20, **options)  # type: ignore[arg-type]
 
 
@@ -366,7 +372,7 @@ def test_an_interrupted_evaluation_leaves_the_earlier_results(
     assert set(before) == {"metrics.json", "frames.csv", "side_by_side.png", "side_by_side.mp4"}
 
     class Interrupted(FakeAvatar):
-        def render(self, *arguments: object, **options: object) -> SimpleNamespace:
+        def render(self, *arguments: object, **options: object) -> RenderedFrame:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
