@@ -246,6 +246,21 @@ def evaluate(
 
 
 @app.command
+def export(run: Positional[Path], out: Positional[Path]) -> None:
+    """Write a trained face as one file for `nerfad.runtime`, which draws it with NumPy alone.
+
+    Args:
+        run: the folder that `nerfad train` wrote.
+        out: the file to write, for instance me.avatar.
+    """
+    from nerfad.engine.render import Avatar
+    from nerfad.runtime.export import export_avatar
+
+    export_avatar(Avatar.load(run), out)
+    say(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; draw it with nerfad.runtime.Renderer.load")
+
+
+@app.command
 def demo(
     out: Path = Path("out/demo"),
     video: Path | None = None,

@@ -45,7 +45,8 @@ class Dataset:
     au_names: list[str] = field(default_factory=list)
     aus: np.ndarray | None = None
     au_source: str | None = None
-    landmarks: np.ndarray | None = None
+    landmarks: np.ndarray | None = None  # [n, 478, 3]
+    classic_landmarks: np.ndarray | None = None  # [n, 68, 2], where a folder has no others
     blendshapes: np.ndarray | None = None
     body: np.ndarray | None = None
     reader: str = "landmarker"
@@ -179,6 +180,8 @@ def _at_size(dataset: Dataset, size: int) -> Dataset:
     dataset.camera = camera.resized(size, round(camera.width * scale))
     if dataset.landmarks is not None:
         dataset.landmarks = dataset.landmarks * np.float32(scale)
+    if dataset.classic_landmarks is not None:
+        dataset.classic_landmarks = dataset.classic_landmarks * np.float32(scale)
     if dataset.body is not None:
         dataset.body = dataset.body * np.array([scale, scale, 1, 1], np.float32)
     dataset.rects = {key: np.rint(value * scale).astype(np.int64) for key, value in dataset.rects.items()}

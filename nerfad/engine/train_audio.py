@@ -140,7 +140,7 @@ def held_out_score(dataset: Dataset, fit: AudioFit) -> dict[str, dict[str, float
 def measurements(dataset: Dataset, codes: ExpressionCodes) -> np.ndarray | None:
     """What `ExpressionCodes.encode` takes, for every frame of ``dataset``; None for learnt codes."""
     if codes.kind == "landmarks":
-        return dataset.landmarks
+        return _face_points(dataset)
     if codes.kind == "aus" and dataset.aus is not None:
         return dataset.aus[:, [list(dataset.au_names).index(name) for name in codes.names]]
     return None
@@ -149,6 +149,8 @@ def measurements(dataset: Dataset, codes: ExpressionCodes) -> np.ndarray | None:
 def _fit_codes(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> ExpressionCodes:
     if dataset.landmarks is not None and dataset.au_source != "exact":
         return ExpressionCodes.fit_landmarks(dataset.landmarks[train], config.n_components)
+    if dataset.classic_landmarks is not None and dataset.au_source != "openface":
+        return ExpressionCodes.fit_landmarks(dataset.classic_landmarks[train], config.n_components)
     if dataset.aus is not None:
         # Lids have a code of their own, which sound does not drive; the lips' unit comes first, as code 0.
         names = sorted((n for n in dataset.au_names if n != "AU45"), key=lambda n: n != "AU25")
@@ -157,11 +159,17 @@ def _fit_codes(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> Expr
     return ExpressionCodes.learnt(config.n_learnt)
 
 
+def _face_points(dataset: Dataset) -> np.ndarray | None:
+    """The densest landmarks that the data set has."""
+    return dataset.classic_landmarks if dataset.landmarks is None else dataset.landmarks
+
+
 def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
     blink = np.full((len(dataset.frame_ids), 1), np.nan, np.float32)
     aus = dataset.aus if "AU45" in dataset.au_names else None
-    if dataset.landmarks is not None and not (aus is not None and dataset.au_source == "exact"):
-        blink[train] = blink_code(eye_openness(dataset.landmarks), train)[train]
+    points = _face_points(dataset)
+    if points is not None and not (aus is not None and dataset.au_source == "exact"):
+        blink[train] = blink_code(eye_openness(points), train)[train]
     elif aus is not None:
         closed = aus[train, list(dataset.au_names).index("AU45")]
         blink[train] = np.clip(closed, 0, 1)[:, None]

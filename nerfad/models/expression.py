@@ -15,9 +15,19 @@ from typing import Any
 
 import numpy as np
 
-# Vertices of MediaPipe's 478-point face mesh.
-UPPER_LIP, LOWER_LIP = 13, 14
-OUTER_EYES = (33, 263)
+
+@dataclass(frozen=True)
+class LandmarkSet:
+    """Which points of a face are what."""
+
+    upper_lip: int
+    lower_lip: int
+    outer_eyes: tuple[int, int]
+    rigid: tuple[int, ...]  # points that speech does not move
+    mouth: tuple[int, ...]  # lips and jaw
+    eyes: tuple[tuple[int, int, int, int], ...]  # upper lid, lower lid, outer corner, inner corner
+
+
 RIGID = (
     *(10, 151, 9, 8, 168, 6, 197, 195, 5),  # forehead and nose bridge
     *(33, 133, 263, 362),  # eye corners
@@ -32,7 +42,18 @@ JAW = (
     *(201, 421, 208, 428, 194, 418, 202, 422, 57, 287, 43, 273, 106, 335, 182, 406, 164, 2, 97, 326),
     *(165, 391, 92, 322, 186, 410, 216, 436, 212, 432, 204, 424, 214, 434, 205, 425, 187, 411),
 )
-_EYES = ((159, 145, 33, 133), (386, 374, 263, 362))  # upper lid, lower lid, outer corner, inner corner
+MESH = LandmarkSet(13, 14, (33, 263), RIGID, LIPS + JAW, ((159, 145, 33, 133), (386, 374, 263, 362)))
+"""MediaPipe's 478-point face mesh."""
+
+CLASSIC = LandmarkSet(
+    upper_lip=62,
+    lower_lip=66,
+    outer_eyes=(36, 45),
+    rigid=(0, 1, 15, 16, *range(27, 36), 36, 39, 42, 45),  # temples, nose, eye corners
+    mouth=(*range(48, 68), *range(4, 13)),
+    eyes=((37, 41, 36, 39), (44, 46, 45, 42)),
+)
+"""The 68 points of the .lms files."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ class ExpressionCodes:
     names: tuple[str, ...]
     offset: np.ndarray  # [k] mean of the raw codes
     scale: np.ndarray  # [k] standard deviation of the raw codes
-    reference: np.ndarray | None = None  # [len(RIGID), 3] rigid vertices of the mean head, eye distance 1
+    reference: np.ndarray | None = None  # [r, 3] rigid vertices of the mean head, eye distance 1
     mean: np.ndarray | None = None  # [d] mean of the mouth's coordinates in the head's frame
     basis: np.ndarray | None = None  # [d, k - 1] orthonormal columns
 
@@ -57,7 +78,11 @@ class ExpressionCodes:
 
     @classmethod
     def fit_landmarks(cls, landmarks: np.ndarray, n_components: int = 8) -> ExpressionCodes:
-        """Codes of the face in ``landmarks`` [n, 478, 3] (pixels): lip gap, then ``n_components`` modes."""
+        """Codes of the face in ``landmarks`` (pixels): lip gap, then ``n_components`` modes.
+
+        Args:
+            landmarks: [n, 478, 3] of MediaPipe's mesh, or the classic [n, 68, 2].
+        """
         reference = _mean_rigid_shape(landmarks)
         shape = _mouth_shape(landmarks, reference)
         mean = shape.mean(0)
@@ -79,7 +104,7 @@ class ExpressionCodes:
         return cls("learnt", names, np.zeros(n_codes), np.ones(n_codes))
 
     def encode(self, measured: np.ndarray) -> np.ndarray:
-        """Codes float32 [n, k] of landmarks [n, 478, 3] (kind "landmarks") or of units [n, k] ("aus")."""
+        """Codes float32 [n, k] of landmarks like those fitted ("landmarks"), or of units [n, k] ("aus")."""
         if self.kind == "learnt":
             raise ValueError("learnt codes have no measurement to encode")
         raw = measured
@@ -108,14 +133,15 @@ class ExpressionCodes:
 
 def lip_gap(landmarks: np.ndarray) -> np.ndarray:
     """Distance of the inner lips over the distance of the outer eye corners, [n]."""
-    return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, *OUTER_EYES)
+    face = _set_of(landmarks)
+    return _distance(landmarks, face.upper_lip, face.lower_lip) / _distance(landmarks, *face.outer_eyes)
 
 
 def eye_openness(landmarks: np.ndarray) -> np.ndarray:
     """Height over width of the eye opening, mean of both eyes, [n]."""
     ratios = [
         _distance(landmarks, top, bottom) / _distance(landmarks, outer, inner)
-        for top, bottom, outer, inner in _EYES
+        for top, bottom, outer, inner in _set_of(landmarks).eyes
     ]
     return np.mean(ratios, 0)
 
@@ -125,6 +151,16 @@ def blink_code(openness: np.ndarray, train: np.ndarray) -> np.ndarray:
     closed, usual = np.percentile(openness[train], [1, 60])
     closed = min(closed, 0.5 * usual)  # a clip without a blink must not turn noise into blinks
     return np.clip((usual - openness) / (usual - closed), 0, 1).astype(np.float32)[:, None]
+
+
+def _set_of(landmarks: np.ndarray) -> LandmarkSet:
+    return CLASSIC if landmarks.shape[1] == 68 else MESH
+
+
+def _points(landmarks: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
+    """Chosen points float64 [n, p, 3]; the classic ones lie in the picture's plane."""
+    points = landmarks[:, chosen].astype(np.float64)
+    return np.pad(points, ((0, 0), (0, 0), (0, 3 - points.shape[2])))
 
 
 def _distance(landmarks: np.ndarray, a: int, b: int) -> np.ndarray:
@@ -146,14 +182,15 @@ def _similarities(rigid: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray,
 
 
 def _centred_rigid(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rigid = landmarks[:, RIGID].astype(np.float64)
+    rigid = _points(landmarks, _set_of(landmarks).rigid)
     centre = rigid.mean(1, keepdims=True)
     return rigid - centre, centre
 
 
 def _mean_rigid_shape(landmarks: np.ndarray, n_rounds: int = 4) -> np.ndarray:
     rigid, _ = _centred_rigid(landmarks)
-    left, right = RIGID.index(OUTER_EYES[0]), RIGID.index(OUTER_EYES[1])
+    face = _set_of(landmarks)
+    left, right = (face.rigid.index(eye) for eye in face.outer_eyes)
     reference = rigid[0]
     for _ in range(n_rounds):
         rotation, scale = _similarities(rigid, reference)
@@ -166,5 +203,5 @@ def _mouth_shape(landmarks: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Mouth and jaw vertices in the head's frame, flattened [n, d]; depth is left out, it is mostly noise."""
     rigid, centre = _centred_rigid(landmarks)
     rotation, scale = _similarities(rigid, reference)
-    mouth = landmarks[:, LIPS + JAW].astype(np.float64) - centre
+    mouth = _points(landmarks, _set_of(landmarks).mouth) - centre
     return (scale[:, None, None] * (mouth @ rotation))[:, :, :2].reshape(len(landmarks), -1)

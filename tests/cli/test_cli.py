@@ -102,3 +102,9 @@ def test_the_demo_refuses_a_missing_video_before_any_work(tmp_path):
     with pytest.raises(NerfadError, match=r"clip\.mp4 does not exist"):
         demo.run_demo(tmp_path / "out", tmp_path / "clip.mp4", None, 0, None)
     assert not (tmp_path / "out").exists()
+
+
+def test_exporting_nothing_names_the_run(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "export", str(tmp_path / "missing"), str(tmp_path / "me.avatar")) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "me.avatar").exists()

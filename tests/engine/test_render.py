@@ -1,15 +1,18 @@
 """Avatars: conditions from sound, frames, videos."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_data import train_tiny, write_tiny_dataset
 
+from nerfad.cli.main import main
 from nerfad.engine.render import Avatar, blinks, render_video, smooth_loop
 from nerfad.errors import CheckpointError, InputFileError
 from nerfad.features.audio import load_wave
 from nerfad.io.video import VideoReader, probe
+from nerfad.runtime import Renderer
 
 N_FRAMES = 80
 NOISE = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
@@ -121,3 +124,13 @@ def test_smooth_loop_takes_the_longest_take_and_keeps_rotations():
     np.testing.assert_allclose(
         poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), np.tile(np.eye(3), (20, 1, 1)), atol=1e-5
     )
+
+
+def test_an_exported_avatar_draws_the_same_picture(avatar, monkeypatch, tmp_path):
+    target = tmp_path / "me.avatar"
+    monkeypatch.setattr(sys, "argv", ["nerfad", "export", str(avatar.run), str(target)])
+    main()
+    cond = avatar.conditions(NOISE)[0]
+    ours = avatar.render(avatar.c2w[0], cond, avatar.body[0]).image
+    exported = Renderer.load(target).render(avatar.c2w[0], cond, body=avatar.body[0])
+    assert np.abs(ours.astype(int) - exported.astype(int)).mean() < 1.0

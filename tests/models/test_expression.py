@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from nerfad.models.expression import (
-    LOWER_LIP,
-    OUTER_EYES,
-    UPPER_LIP,
+    CLASSIC,
+    MESH,
     ExpressionCodes,
     blink_code,
     eye_openness,
@@ -20,11 +19,11 @@ def moving_mouth(n_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks [n, 478, 3] of a rigid random face whose lower half opens by ``opening`` [n]."""
     rng = np.random.default_rng(seed)
     face = rng.normal(size=(478, 3)) * [40, 50, 20] + [256, 256, 0]
-    face[OUTER_EYES[0]], face[OUTER_EYES[1]] = [200, 220, 0], [300, 220, 0]
-    face[UPPER_LIP], face[LOWER_LIP] = [250, 300, 10], [250, 302, 10]
+    face[MESH.outer_eyes[0]], face[MESH.outer_eyes[1]] = [200, 220, 0], [300, 220, 0]
+    face[MESH.upper_lip], face[MESH.lower_lip] = [250, 300, 10], [250, 302, 10]
     opening = rng.uniform(0, 12, n_frames)
     landmarks = np.repeat(face[None], n_frames, 0)
-    landmarks[:, LOWER_LIP, 1] += opening
+    landmarks[:, MESH.lower_lip, 1] += opening
     landmarks[:, 152, 1] += opening
     return landmarks, opening
 
@@ -112,3 +111,18 @@ def test_eye_openness_is_height_over_width():
     for top, bottom, outer, inner in ((159, 145, 33, 133), (386, 374, 263, 362)):
         landmarks[0, [top, bottom, outer, inner], :2] = [[5, 0], [5, 3], [0, 1], [10, 1]]
     np.testing.assert_allclose(eye_openness(landmarks), [0.3])
+
+
+def test_classic_landmarks_give_the_same_kind_of_codes():
+    rng = np.random.default_rng(3)
+    face = rng.normal(size=(68, 2)) * [40, 50] + [256, 256]
+    opening = rng.uniform(2, 12, 60)
+    landmarks = np.repeat(face[None], 60, 0)
+    landmarks[:, CLASSIC.lower_lip] = landmarks[:, CLASSIC.upper_lip] + opening[:, None] * [0.0, 1.0]
+    codes = ExpressionCodes.fit_landmarks(landmarks, 1)
+    encoded = codes.encode(landmarks)
+    assert codes.kind == "landmarks" and codes.names[0] == "lip_gap"
+    np.testing.assert_allclose(encoded[:, 0], (opening - opening.mean()) / opening.std(), atol=1e-4)
+    turned_face = landmarks @ np.array([[0.96, -0.28], [0.28, 0.96]]).T * 1.3 + 20
+    np.testing.assert_allclose(codes.encode(turned_face), encoded, atol=1e-3)
+    assert eye_openness(landmarks).shape == (60,)
