@@ -17,6 +17,7 @@
   extern __shared__ __align__(128) unsigned char name##_raw[]; \
   T* name = reinterpret_cast<T*>(name##_raw)
 #endif
+#include <atomic>
 #include <cstdint>
 
 #define NERFAD_EXPORT extern "C" __attribute__((visibility("default")))
@@ -31,6 +32,38 @@ inline dim3 blocks_for(int64_t n, int block = kBlock) {
 
 __device__ __forceinline__ int64_t thread_index() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+// ---- What launchers ask of the device. They ask once: the answers do not change, and launchers shall cost
+// little on the host.
+
+constexpr int kMostDevices = 64;
+
+inline int current_device() {
+  int device = 0;
+  return cudaGetDevice(&device) == cudaSuccess && device < kMostDevices ? device : 0;
+}
+
+template <cudaDeviceAttr kAttribute>
+int device_attribute() {
+  static std::atomic<int> known[kMostDevices];  // plus one
+  const int device = current_device();
+  int value = known[device].load(std::memory_order_relaxed) - 1;
+  if (value >= 0) return value;
+  if (cudaDeviceGetAttribute(&value, kAttribute, device) != cudaSuccess) return 0;
+  known[device].store(value + 1, std::memory_order_relaxed);
+  return value;
+}
+
+// Lets a kernel have `bytes` of dynamic shared memory.
+template <auto kKernel>
+cudaError_t allow_shared(int bytes) {
+  static std::atomic<int> allowed[kMostDevices];
+  std::atomic<int>& mine = allowed[current_device()];
+  if (bytes <= mine.load(std::memory_order_relaxed)) return cudaSuccess;
+  const cudaError_t error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error == cudaSuccess) mine.store(bytes, std::memory_order_relaxed);
+  return error;
 }
 
 }  // namespace nerfad

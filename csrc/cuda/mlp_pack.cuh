@@ -74,17 +74,6 @@ __device__ __forceinline__ void copy_weights(const MlpShape& s, const MmaScratch
   __syncthreads();
 }
 
-inline int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
-}
-
-template <class Kernel>
-cudaError_t allow_shared(Kernel* kernel, int bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-}
-
 }  // namespace
 
 }  // namespace nerfad

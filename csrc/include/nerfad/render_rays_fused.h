@@ -12,8 +12,18 @@ namespace nerfad {
 constexpr int kViewCoefficients = 16;  // spherical harmonics of degree 4
 constexpr float kLogDensityLimit = 15.0f;
 
+// Samples of a render cache with their grid features: they take the place of marching and encoding.
+struct RenderSamples {
+  const int64_t* packed_info;  // [n_rays, 2] first sample, number of samples; null: there is no cache
+  const float* t_starts;       // [n_samples]
+  const float* t_ends;         // [n_samples]
+  const void* features;        // [n_samples, sigma.d_in] of features_type, float32 or float16
+  TableType features_type;
+};
+
 struct RenderRays {
-  MarchRays rays;     // grid.bricks and .bounds are not read; jitter is null
+  MarchRays rays;     // grid.bricks and .bounds are not read; jitter is null. With a cache, rays_d alone is
+  RenderSamples samples;  // if they are given, grid and table are not read
   GridShape grid;     // n_dims is 3
   const void* table;  // [n_entries, n_features] of table_type
   MlpShape sigma;     // grid features and condition -> log density and geometry code
@@ -30,6 +40,7 @@ struct RenderRays {
   float early_stop_eps;
   float density_bias;
   int32_t max_samples_per_ray;
+  int32_t image_width;  // the rays are pixels of rows of this width; 0: they are not. Changes no result
 
   NERFAD_HD int n_code() const { return sigma.d_out - 1; }
 };
@@ -64,6 +75,18 @@ NERFAD_HD float render_position(const MarchRay& ray, int resolution, const March
   const float t_mid = (sample.t_start + sample.t_end) * 0.5f;
   const float x = (ray.base[axis] + t_mid * ray.slope[axis]) / static_cast<float>(resolution);
   return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x);
+}
+
+// Features [sigma.d_in] of sample i of a cache, as float32.
+NERFAD_HD void render_cached_features(const RenderRays& p, int64_t i, float* features) {
+  const int64_t first = i * p.sigma.d_in;
+  if (p.samples.features_type == TableType::kFloat16) {
+    const Half* from = static_cast<const Half*>(p.samples.features) + first;
+    for (int k = 0; k < p.sigma.d_in; ++k) features[k] = widen(from[k]);
+  } else {
+    const float* from = static_cast<const float*>(p.samples.features) + first;
+    for (int k = 0; k < p.sigma.d_in; ++k) features[k] = from[k];
+  }
 }
 
 // Spherical harmonics of the ray's direction, normalised; in the order of sh_encode.
