@@ -95,7 +95,7 @@ void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for)
   all.sigma = pack_network(p.sigma, p.sigma_params, p.cond, memory);
   all.color = pack_network(p.color, p.color_params, nullptr, memory + layout.color);
   all.block_step = n_tasks;
-  if (p.rays.grid.resolution >= kBrick) {
+  if (!p.samples.packed_info && p.rays.grid.resolution >= kBrick) {
     auto* bricks = reinterpret_cast<uint8_t*>(memory + layout.bricks);
     float* bounds = memory + layout.bounds;
     march_bricks_cpu({p.rays.grid.bitfield, bricks, n_bricks(p.rays.grid), bounds}, parallel_for);

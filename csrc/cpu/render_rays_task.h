@@ -23,9 +23,10 @@ struct RenderBuffers {
   RenderSlot slots[kRenderSlots];
   MarchSample samples[kRenderSlots];
   int32_t slot_of[kRenderSlots];  // of each sample
+  int32_t cached[kRenderSlots];   // where each sample lies in the cache, if there is one
   alignas(64) float axes[3][kRenderSlots];
   alignas(64) float keep[kMlpTile];
-  float* features;   // [kRenderSlots, grid outputs]
+  float* features;   // [kRenderSlots, sigma.d_in]
   float* view_bias;  // [kRenderSlots, padded width] the colour network's first bias for each slot
   float* code;       // [kMlpTile, padded sigma outputs]
   float* rgb;        // [kMlpTile, padded colour outputs]
@@ -35,7 +36,7 @@ struct RenderBuffers {
     return mlp_padded(p.sigma.d_hidden > p.color.d_hidden ? p.sigma.d_hidden : p.color.d_hidden);
   }
   static int64_t n_floats(const RenderRays& p) {
-    return aligned_count(kRenderSlots * (p.grid.n_outputs() + mlp_padded(p.color.d_hidden)) +
+    return aligned_count(kRenderSlots * (p.sigma.d_in + mlp_padded(p.color.d_hidden)) +
                          kMlpTile * (mlp_padded(p.sigma.d_out) + mlp_padded(p.color.d_out) + 2 * widest(p)));
   }
   void use(const RenderRays& p, float* memory) {

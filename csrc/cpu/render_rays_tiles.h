@@ -2,6 +2,7 @@
 // samples, evaluates them together, and lets new rays in where one has come to its end.
 #pragma once
 #include "conditioned_mlp_tiles.h"
+#include "render_cache.h"
 #include "render_rays_task.h"
 
 namespace nerfad {
@@ -20,7 +21,11 @@ class Renderer {
       admit();
       if (n_slots_ == 0) return;
       take_samples();
-      Encode::run(p_, b_, n_samples_);
+      if (p_.samples.packed_info) {
+        copy_cached_features(p_, b_, n_samples_);
+      } else {
+        Encode::run(p_, b_, n_samples_);
+      }
       for (int first = 0; first < n_samples_; first += kMlpTile) evaluate(first);
       retire();
     }
@@ -59,6 +64,7 @@ class Renderer {
   // Puts the cursor on the ray's first sample, if it has one. Growing steps start over from t_min instead:
   // their cursor cannot go back.
   bool find_start(RenderSlot& slot) {
+    if (p_.samples.packed_info) return start_cached(p_, slot);
     const MarchGrid& grid = task_.rays.grid;
     int first;
     if (!march_ray_setup(task_.rays, slot.index, slot.ray, first)) return false;
@@ -86,6 +92,19 @@ class Renderer {
     }
   }
 
+  // The slot's next sample, and where its features come from.
+  bool next_sample(RenderSlot& slot, MarchSample& sample) {
+    if (p_.samples.packed_info) {
+      b_.cached[n_samples_] = slot.cursor.step;
+      return next_cached(p_, slot, sample);
+    }
+    if (!march_next(task_.rays.grid, slot.ray, slot.cursor, sample)) return false;
+    for (int a = 0; a < 3; ++a) {
+      b_.axes[a][n_samples_] = render_position(slot.ray, task_.rays.grid.resolution, sample, a);
+    }
+    return true;
+  }
+
   void take_samples() {
     // While rays wait, one sample of each in flight; at the end, as many as fill the tiles.
     const int take = kRenderSlots / n_slots_;
@@ -94,13 +113,9 @@ class Renderer {
       RenderSlot& slot = b_.slots[s];
       for (int k = 0; k < take && !slot.ended; ++k) {
         MarchSample sample;
-        slot.ended = slot.n_samples >= p_.max_samples_per_ray ||
-                     !march_next(task_.rays.grid, slot.ray, slot.cursor, sample);
+        slot.ended = slot.n_samples >= p_.max_samples_per_ray || !next_sample(slot, sample);
         if (slot.ended) break;
         ++slot.n_samples;
-        for (int a = 0; a < 3; ++a) {
-          b_.axes[a][n_samples_] = render_position(slot.ray, task_.rays.grid.resolution, sample, a);
-        }
         b_.samples[n_samples_] = sample;
         b_.slot_of[n_samples_++] = s;
       }
@@ -111,7 +126,7 @@ class Renderer {
   // Runs both networks on the tile of samples from `first` on, and integrates them in order.
   void evaluate(int first) {
     const int n = n_samples_ - first < kMlpTile ? n_samples_ - first : kMlpTile;
-    const int n_features = p_.grid.n_outputs(), code_stride = mlp_padded(p_.sigma.d_out);
+    const int n_features = p_.sigma.d_in, code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
     mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features},
                         b_.features + first * n_features, n_features, b_.hidden, b_.code, code_stride);

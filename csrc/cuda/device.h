@@ -34,6 +34,15 @@ __device__ __forceinline__ int64_t thread_index() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
+// The same value, of which the compiler no longer knows that it never changes: what is computed from it stays
+// where it is needed, instead of in a register from the beginning of the kernel on.
+__device__ __forceinline__ int computed_here(int value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 // ---- What launchers ask of the device. They ask once: the answers do not change, and launchers shall cost
 // little on the host.
 

@@ -225,11 +225,14 @@ __device__ __forceinline__ void run_networks(const RenderNets& nets, const __hal
   LayerSums<kTiles, kRowTiles> sums;
   Activations<kTiles, kRowTiles> h;
   uint32_t input[kRowTiles][4];
-  const int row = row0 + lane_id() / 4, pair = lane_id() % 4 * 2, color_stride = nets.color_in() + 8;
+  const int row = row0 + lane_id() / 4, pair = lane_id() % 4 * 2;
+  const int sigma_stride = computed_here(nets.in + 8), color_stride = computed_here(nets.color_in() + 8);
+  weights += computed_here(0);
+  biases += computed_here(0);
   sums.start(biases);
   for (int k = 0; k < nets.in; k += 16) {
-    load_rows_of<kRowTiles>(rows, row0, rows.features + k, nets.in + 8, input);
-    sums.add(input, weights + k, nets.in + 8);
+    load_rows_of<kRowTiles>(rows, row0, rows.features + k, sigma_stride, input);
+    sums.add(input, weights + k, sigma_stride);
   }
   h.take_relu(sums);
   h.run_hidden(sums, weights + nets.sigma_hidden(1), biases, nets.sigma_layers);

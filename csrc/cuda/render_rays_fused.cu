@@ -18,7 +18,7 @@ namespace nerfad {
 namespace {
 
 // Warps of a block, as the registers allow at kTiles 16 columns in a hidden layer.
-constexpr int render_most_warps(int kTiles) { return kTiles > 4 ? 8 : 12; }
+constexpr int render_most_warps(int kTiles) { return kTiles > 4 ? 8 : 11; }
 
 // As many 16 columns as the wider network has, of the numbers that there is a kernel for.
 int render_tiles(const RenderRays& p) {

@@ -17,16 +17,6 @@ namespace {
 
 constexpr const char* kOp = "render_rays_fused";
 
-struct Field {
-  const Tensor& table;
-  const std::vector<int64_t>& grid;  // resolutions of the levels, log2 of the table size, kind, smoothstep
-  const Tensor& sigma_params;
-  const std::vector<int64_t>& sigma;  // d_in, d_cond, d_hidden, n_hidden, d_out, sigmoid
-  const Tensor& color_params;
-  const std::vector<int64_t>& color;
-  const std::optional<Tensor>& cond;
-};
-
 MlpShape mlp_shape(const Check& check, const std::vector<int64_t>& v, const Tensor& params,
                    const char* name) {
   check.that(v.size() == 6 && v[0] >= 1 && v[1] >= 0 && v[2] >= 16 && v[2] <= 128 && v[3] >= 1 &&
@@ -47,43 +37,51 @@ TableType table_type(const Check& check, const Tensor& table) {
   return TableType::kBFloat16;
 }
 
-void check_grid(const Check& check, const Field& field, RenderRays& p) {
-  const size_t n_levels = field.grid.size() - 3;
-  check.that(field.grid.size() >= 4 && n_levels <= kMaxGridLevels, "the grid must have 1 to 32 levels");
-  check.shape(field.table, "table", {kAny, kAny});
-  p.table_type = table_type(check, field.table);
-  p.grid = make_grid_shape(3, static_cast<int>(field.table.size(1)), field.grid.data(),
-                           static_cast<int>(n_levels), static_cast<int>(field.grid[n_levels]),
-                           static_cast<GridKind>(field.grid[n_levels + 1]), field.grid[n_levels + 2] != 0);
-  check.shape(field.table, "table", {p.grid.n_entries(), kAny});
+// grid: resolutions of the levels, log2 of the table size, kind, smoothstep.
+void check_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& grid, RenderRays& p) {
+  const size_t n_levels = grid.size() - 3;
+  check.that(grid.size() >= 4 && n_levels <= kMaxGridLevels, "the grid must have 1 to 32 levels");
+  check.shape(table, "table", {kAny, kAny});
+  p.table_type = table_type(check, table);
+  p.grid = make_grid_shape(3, static_cast<int>(table.size(1)), grid.data(), static_cast<int>(n_levels),
+                           static_cast<int>(grid[n_levels]), static_cast<GridKind>(grid[n_levels + 1]),
+                           grid[n_levels + 2] != 0);
+  check.shape(table, "table", {p.grid.n_entries(), kAny});
   const int f = p.grid.n_features;
   check.that(f == 1 || f == 2 || f == 4 || f == 8,
              "table must have 1, 2, 4 or 8 columns, got " + std::to_string(f));
-  p.table = field.table.data_ptr();
+  p.table = table.data_ptr();
 }
 
-void check_field(const Check& check, const Field& field, RenderRays& p) {
-  check_grid(check, field, p);
-  p.sigma = mlp_shape(check, field.sigma, field.sigma_params, "sigma_params");
-  p.color = mlp_shape(check, field.color, field.color_params, "color_params");
-  const auto sizes = [](const char* what, int64_t expected, int64_t got) {
-    return std::string(what) + " must be " + std::to_string(expected) + ", got " + std::to_string(got);
+struct Networks {
+  const Tensor& sigma_params;
+  const std::vector<int64_t>& sigma;  // d_in, d_cond, d_hidden, n_hidden, d_out, sigmoid
+  const Tensor& color_params;
+  const std::vector<int64_t>& color;
+  const std::optional<Tensor>& cond;
+};
+
+// `d_in`: what the density network must take, and what that is.
+void check_networks(const Check& check, const Networks& n, int64_t d_in, const char* of, RenderRays& p) {
+  p.sigma = mlp_shape(check, n.sigma, n.sigma_params, "sigma_params");
+  p.color = mlp_shape(check, n.color, n.color_params, "color_params");
+  const auto sizes = [](const std::string& what, int64_t expected, int64_t got) {
+    return what + " must be " + std::to_string(expected) + ", got " + std::to_string(got);
   };
-  check.that(p.sigma.d_in == p.grid.n_outputs(),
-             sizes("sigma_spec.d_in (the grid's outputs)", p.grid.n_outputs(), p.sigma.d_in));
+  check.that(p.sigma.d_in == d_in, sizes(std::string("sigma_spec.d_in (") + of + ")", d_in, p.sigma.d_in));
   check.that(p.sigma.d_out >= 2, sizes("sigma_spec.d_out (log density and code) at least", 2, p.sigma.d_out));
   const int64_t color_in = p.n_code() + kViewCoefficients;
   check.that(p.color.d_in == color_in, sizes("color_spec.d_in (code and view)", color_in, p.color.d_in));
   check.that(p.color.d_out == 3, sizes("color_spec.d_out", 3, p.color.d_out));
   check.that(p.color.d_cond == 0 && !p.sigma.sigmoid,
              "the colour network takes no condition, and the density network no output activation");
-  check.that(field.cond.has_value() == (p.sigma.d_cond > 0),
-             field.cond ? "cond must be None for a network without conditions"
-                        : "cond must be given for a network with conditions");
-  if (field.cond) check.shape(*field.cond, "cond", {1, p.sigma.d_cond}).same_dtype(*field.cond, "cond");
-  p.sigma_params = field.sigma_params.const_data_ptr<float>();
-  p.color_params = field.color_params.const_data_ptr<float>();
-  p.cond = field.cond ? field.cond->const_data_ptr<float>() : nullptr;
+  check.that(n.cond.has_value() == (p.sigma.d_cond > 0),
+             n.cond ? "cond must be None for a network without conditions"
+                    : "cond must be given for a network with conditions");
+  if (n.cond) check.shape(*n.cond, "cond", {1, p.sigma.d_cond}).same_dtype(*n.cond, "cond");
+  p.sigma_params = n.sigma_params.const_data_ptr<float>();
+  p.color_params = n.color_params.const_data_ptr<float>();
+  p.cond = n.cond ? n.cond->const_data_ptr<float>() : nullptr;
 }
 
 struct Rays {
@@ -121,41 +119,94 @@ void check_rays(const Check& check, const Rays& r, RenderRays& p) {
   p.rays.n_rays = n_rays;
 }
 
+// Allocates outputs and scratch, and runs.
+std::tuple<Tensor, Tensor, Tensor> run(const char* op, RenderRays& p, const Tensor& rays_d,
+                                       const std::optional<Tensor>& background) {
+  const int64_t n_rays = p.rays.n_rays;
+  if (background) {
+    Check(op, rays_d)
+        .shape(*background, "background", {n_rays, 3})
+        .dtype(*background, "background", ScalarType::Float);
+  }
+  Tensor colors = torch::stable::new_empty(rays_d, {n_rays, 3});
+  Tensor opacities = torch::stable::new_empty(rays_d, {n_rays});
+  Tensor depths = torch::stable::new_empty(rays_d, {n_rays});
+  p.background = background ? background->const_data_ptr<float>() : nullptr;
+  p.colors = colors.mutable_data_ptr<float>();
+  p.opacities = opacities.mutable_data_ptr<float>();
+  p.depths = depths.mutable_data_ptr<float>();
+  int64_t bytes = render_rays_fused_scratch(p, torch_pool().n_threads());
+  if (rays_d.is_cuda() || emulating()) {
+    void* scratch_size = cuda_symbol("render_rays_fused_scratch", rays_d);
+    bytes = reinterpret_cast<int64_t (*)(const RenderRays*)>(scratch_size)(&p);
+  }
+  Tensor scratch = torch::stable::new_empty(rays_d, {bytes}, ScalarType::Byte);
+  p.scratch = scratch.mutable_data_ptr<uint8_t>();
+  dispatch(op, "render_rays_fused", p, rays_d, &render_rays_fused_cpu);
+  return {colors, opacities, depths};
+}
+
 std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
     const Tensor& rays_o, const Tensor& rays_d, const Tensor& t_min, const Tensor& t_max, const Tensor& aabb,
     const Tensor& density_bitfield, int64_t resolution, double step_size, const Tensor& table,
     std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
     const Tensor& color_params, std::vector<int64_t> color, std::optional<Tensor> cond,
     std::optional<Tensor> background, double early_stop_eps, int64_t max_samples_per_ray, double density_bias,
-    double cone_angle) {
+    double cone_angle, int64_t image_width) {
   const Check check(kOp, rays_o);
   RenderRays p{};
   check_rays(check, {rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle},
              p);
-  check_field(check, {table, grid, sigma_params, sigma, color_params, color, cond}, p);
-  const int64_t n_rays = p.rays.n_rays;
-  if (background) check.shape(*background, "background", {n_rays, 3}).same_dtype(*background, "background");
+  check_grid(check, table, grid, p);
+  check_networks(check, {sigma_params, sigma, color_params, color, cond}, p.grid.n_outputs(),
+                 "the grid's outputs", p);
   check.that(max_samples_per_ray >= 0 && max_samples_per_ray <= kMarchMaxSteps,
              "max_samples_per_ray must be in [0, 2^24], got " + std::to_string(max_samples_per_ray));
-  Tensor colors = torch::stable::new_empty(rays_o, {n_rays, 3});
-  Tensor opacities = torch::stable::new_empty(rays_o, {n_rays});
-  Tensor depths = torch::stable::new_empty(rays_o, {n_rays});
-  p.background = background ? background->const_data_ptr<float>() : nullptr;
-  p.colors = colors.mutable_data_ptr<float>();
-  p.opacities = opacities.mutable_data_ptr<float>();
-  p.depths = depths.mutable_data_ptr<float>();
+  check.that(image_width >= 0 && image_width <= INT32_MAX,
+             "image_width must be in [0, 2^31), got " + std::to_string(image_width));
   p.early_stop_eps = static_cast<float>(early_stop_eps);
   p.density_bias = static_cast<float>(density_bias);
   p.max_samples_per_ray = static_cast<int32_t>(max_samples_per_ray);
-  int64_t bytes = render_rays_fused_scratch(p, torch_pool().n_threads());
-  if (rays_o.is_cuda() || emulating()) {
-    void* scratch_size = cuda_symbol("render_rays_fused_scratch", rays_o);
-    bytes = reinterpret_cast<int64_t (*)(const RenderRays*)>(scratch_size)(&p);
-  }
-  Tensor scratch = torch::stable::new_empty(rays_o, {bytes}, ScalarType::Byte);
-  p.scratch = scratch.mutable_data_ptr<uint8_t>();
-  dispatch(kOp, "render_rays_fused", p, rays_o, &render_rays_fused_cpu);
-  return {colors, opacities, depths};
+  p.image_width = static_cast<int32_t>(image_width);
+  return run(kOp, p, rays_d, background);
+}
+
+std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const Tensor& t_starts,
+                                                 const Tensor& t_ends, const Tensor& packed_info,
+                                                 const Tensor& rays_d, const Tensor& sigma_params,
+                                                 std::vector<int64_t> sigma, const Tensor& color_params,
+                                                 std::vector<int64_t> color, std::optional<Tensor> cond,
+                                                 std::optional<Tensor> background, double early_stop_eps,
+                                                 double density_bias, int64_t image_width) {
+  constexpr const char* kCachedOp = "render_cached";
+  const Check check(kCachedOp, rays_d);
+  RenderRays p{};
+  check.shape(rays_d, "rays_d", {kAny, 3}).dtype(rays_d, "rays_d", ScalarType::Float);
+  p.rays.n_rays = rays_d.size(0);
+  check.shape(packed_info, "packed_info", {p.rays.n_rays, 2})
+      .dtype(packed_info, "packed_info", ScalarType::Long);
+  check.shape(t_starts, "t_starts", {kAny}).same_dtype(t_starts, "t_starts");
+  check.shape(t_ends, "t_ends", {t_starts.size(0)}).same_dtype(t_ends, "t_ends");
+  check.shape(features, "features", {t_starts.size(0), kAny});
+  check.that(features.scalar_type() == ScalarType::Float || features.scalar_type() == ScalarType::Half,
+             std::string("features must be float32 or float16, got ") + dtype_name(features.scalar_type()));
+  check.that(reinterpret_cast<uintptr_t>(features.data_ptr()) % 16 == 0,
+             "features must start at a multiple of 16 bytes; call .clone() on it");
+  check.that(t_starts.size(0) <= INT32_MAX, "a cache holds at most 2^31 - 1 samples");
+  check_networks(check, {sigma_params, sigma, color_params, color, cond}, features.size(1),
+                 "the cache's features", p);
+  p.rays.rays_d = rays_d.const_data_ptr<float>();
+  p.samples.packed_info = packed_info.const_data_ptr<int64_t>();
+  p.samples.t_starts = t_starts.const_data_ptr<float>();
+  p.samples.t_ends = t_ends.const_data_ptr<float>();
+  p.samples.features = features.data_ptr();
+  p.samples.features_type =
+      features.scalar_type() == ScalarType::Half ? TableType::kFloat16 : TableType::kFloat32;
+  p.early_stop_eps = static_cast<float>(early_stop_eps);
+  p.density_bias = static_cast<float>(density_bias);
+  p.max_samples_per_ray = INT32_MAX;
+  p.image_width = static_cast<int32_t>(image_width);
+  return run(kCachedOp, p, rays_d, background);
 }
 
 }  // namespace
@@ -166,9 +217,18 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
       "density_bitfield, int resolution, float step_size, Tensor table, int[] grid, Tensor sigma_params, "
       "int[] "
       "sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float early_stop_eps, int "
-      "max_samples_per_ray, float density_bias, float cone_angle) -> (Tensor, Tensor, Tensor)");
+      "max_samples_per_ray, float density_bias, float cone_angle, int image_width) -> (Tensor, Tensor, "
+      "Tensor)");
+  m.def(
+      "render_cached(Tensor features, Tensor t_starts, Tensor t_ends, Tensor packed_info, Tensor rays_d, "
+      "Tensor "
+      "sigma_params, int[] sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float "
+      "early_stop_eps, float density_bias, int image_width) -> (Tensor, Tensor, Tensor)");
 }
 
-NERFAD_IMPL_CPU_AND_CUDA(m) { m.impl("render_rays_fused", TORCH_BOX(&render_rays_fused)); }
+NERFAD_IMPL_CPU_AND_CUDA(m) {
+  m.impl("render_rays_fused", TORCH_BOX(&render_rays_fused));
+  m.impl("render_cached", TORCH_BOX(&render_cached));
+}
 
 }  // namespace nerfad

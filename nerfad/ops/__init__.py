@@ -9,6 +9,7 @@ from nerfad.ops.march import MarchResult, march, march_inference
 from nerfad.ops.morton import morton_decode, morton_encode
 from nerfad.ops.occupancy import occupancy_update, pack_bitfield
 from nerfad.ops.ray_aabb import ray_aabb
+from nerfad.ops.render_cached import RenderCache, render_cache, render_cached
 from nerfad.ops.render_rays_fused import render_rays_fused
 from nerfad.ops.sample_positions import sample_positions
 from nerfad.ops.sh_encode import sh_encode
@@ -18,6 +19,7 @@ __all__ = [
     "GridSpec",
     "MLPSpec",
     "MarchResult",
+    "RenderCache",
     "backend",
     "composite",
     "conditioned_mlp",
@@ -31,6 +33,8 @@ __all__ = [
     "occupancy_update",
     "pack_bitfield",
     "ray_aabb",
+    "render_cache",
+    "render_cached",
     "render_rays_fused",
     "sample_positions",
     "sh_encode",

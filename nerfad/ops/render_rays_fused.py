@@ -35,6 +35,7 @@ def render_rays_fused(
     max_samples_per_ray: int = 1024,
     density_bias: float = 0.0,
     cone_angle: float = 0.0,
+    image_width: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Renders rays without ever writing a tensor per sample.
 
@@ -68,6 +69,8 @@ def render_rays_fused(
         max_samples_per_ray: bound on the samples of a ray.
         density_bias: added to the logarithm of the density.
         cone_angle: growth of the steps with the distance, 0 for a fixed step.
+        image_width: the rays are the pixels of rows of this width, one row after another; 0 if they are not.
+            CUDA warps then take 8 x 4 pixels, whose rays march alike. Changes no result.
 
     Returns:
         colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units).
@@ -102,23 +105,23 @@ def render_rays_fused(
     with torch.no_grad():
         return _native.ops().render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size),
-            *(table, _grid_numbers(grid_spec), sigma_params, _mlp_numbers(sigma_spec)),
-            *(color_params, _mlp_numbers(_view_as_input(color_spec)), cond, background),
-            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
+            *(table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
+            *(color_params, mlp_numbers(view_as_input(color_spec)), cond, background),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, image_width),
         )
 
 
-def _view_as_input(spec: MLPSpec) -> MLPSpec:
+def view_as_input(spec: MLPSpec) -> MLPSpec:
     """The same parameters with the view among the inputs, where a network takes it as its condition."""
     return dataclasses.replace(spec, d_in=spec.d_in + spec.d_cond, d_cond=0)
 
 
-def _grid_numbers(spec: GridSpec) -> list[int]:
+def grid_numbers(spec: GridSpec) -> list[int]:
     smoothstep = int(spec.interpolation == "smoothstep")
     return [*spec.resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
 
 
-def _mlp_numbers(spec: MLPSpec) -> list[int]:
+def mlp_numbers(spec: MLPSpec) -> list[int]:
     sigmoid = int(spec.output_activation == "sigmoid")
     return [spec.d_in, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid]
 

@@ -155,6 +155,15 @@ def test_a_pixel_does_not_depend_on_the_others(kernel_device):
         torch.testing.assert_close(a, b[order], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("width", "n_rays"), [(20, 300), (20, 313), (8, 64), (7, 70), (500, 300)])
+def test_the_order_of_pixels_changes_nothing(kernel_device, width, n_rays):
+    inputs = make_inputs(n_rays, device=kernel_device)
+    for a, b in zip(
+        render_rays_fused(**inputs, image_width=width), render_rays_fused(**inputs), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
 def test_the_condition_matters(kernel_device):
     inputs = make_inputs(device=kernel_device)
     other = render_rays_fused(**{**inputs, "cond": inputs["cond"] + 1})[0]
@@ -188,7 +197,7 @@ def test_opcheck():
         *(i[k] for k in ("rays_o", "rays_d", "t_min", "t_max", "aabb", "density_bitfield")),
         *(RESOLUTION, 0.05, i["table"], [*GRID.resolutions, 10, 0, 0]),
         *(i["sigma_params"], [8, 5, 32, 2, 16, 0], i["color_params"], [31, 0, 32, 1, 3, 1]),
-        *(i["cond"], i["background"], 1e-4, 1024, 1.0, 0.0),
+        *(i["cond"], i["background"], 1e-4, 1024, 1.0, 0.0, 0),
     )
     torch.library.opcheck(_native.ops().render_rays_fused.default, arguments)
 
@@ -213,6 +222,7 @@ def test_opcheck():
         (dict(cond=torch.zeros(2, 5)), r"cond must have shape \[1, 5\], got \[2, 5\]"),
         (dict(background=torch.zeros(200, 4)), r"background must have shape \[200, 3\], got \[200, 4\]"),
         (dict(max_samples_per_ray=-1), r"max_samples_per_ray must be in \[0, 2\^24\], got -1"),
+        (dict(image_width=-1), r"image_width must be in \[0, 2\^31\), got -1"),
         (dict(grid_spec=dataclasses.replace(GRID, n_dims=2)), "grid_spec must have 3 dimensions, got 2"),
     ],
 )

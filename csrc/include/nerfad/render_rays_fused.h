@@ -22,12 +22,12 @@ struct RenderSamples {
 };
 
 struct RenderRays {
-  MarchRays rays;     // grid.bricks and .bounds are not read; jitter is null. With a cache, rays_d alone is
+  MarchRays rays;  // grid.bricks and .bounds are not read; jitter is null. With a cache, rays_d alone is
   RenderSamples samples;  // if they are given, grid and table are not read
-  GridShape grid;     // n_dims is 3
-  const void* table;  // [n_entries, n_features] of table_type
-  MlpShape sigma;     // grid features and condition -> log density and geometry code
-  MlpShape color;     // geometry code and view coefficients -> rgb
+  GridShape grid;         // n_dims is 3
+  const void* table;      // [n_entries, n_features] of table_type
+  MlpShape sigma;         // grid features and condition -> log density and geometry code
+  MlpShape color;         // geometry code and view coefficients -> rgb
   const float* sigma_params;
   const float* color_params;
   const float* cond;        // [sigma.d_cond] or null
