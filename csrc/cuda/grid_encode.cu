@@ -2,47 +2,32 @@
 #include "nerfad/grid_encode.h"
 
 #include "device.h"
+#include "grid_bwd.cuh"
+#include "grid_entry.cuh"
 
 namespace nerfad {
 
+// All corners are loaded before any is used.
 template <class S, int D, int F>
 __global__ void grid_encode_fwd_kernel(const GridEncodeFwd<float> p) {
   const int64_t i = thread_index();
-  if (i < p.n) grid_encode_fwd_point<float, S, D, F>(p, i, static_cast<int>(blockIdx.y));
-}
-
-// float32 sums; two or four at a time where the hardware has it (sm_90 and later).
-template <int F>
-__device__ __forceinline__ void add_to_entry(float* entry, const float (&values)[F]) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  constexpr bool kVectors = true;
-#else
-  constexpr bool kVectors = false;
-#endif
-  if constexpr (kVectors && F % 4 == 0) {
-    for (int f = 0; f < F; f += 4) {
-      atomicAdd(reinterpret_cast<float4*>(entry + f),
-                make_float4(values[f], values[f + 1], values[f + 2], values[f + 3]));
-    }
-  } else if constexpr (kVectors && F == 2) {
-    atomicAdd(reinterpret_cast<float2*>(entry), make_float2(values[0], values[1]));
-  } else {
-    for (int f = 0; f < F; ++f) atomicAdd(entry + f, values[f]);
+  if (i >= p.n) return;
+  const int l = static_cast<int>(blockIdx.y);
+  const GridLevel& level = p.shape.levels[l];
+  const GridCell<float, D> cell = grid_cell<float, D>(level, p.shape.smoothstep, p.positions + i * D);
+  const auto* table = static_cast<const GridEntry<S, F>*>(p.table);
+  GridEntry<S, F> entries[1 << D];
+#pragma unroll
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    load_entry(table + grid_entry<D>(level, cell.vertex, corner), entries[corner]);
   }
-}
-
-template <int D, int F>
-__global__ void grid_encode_bwd_table_kernel(const GridEncodeBwd<float> p) {
-  const int64_t i = thread_index();
-  if (i >= p.fwd.n) return;
-  const int level = static_cast<int>(blockIdx.y);
-  const float* grad = p.grad_features + (i * p.fwd.shape.n_levels + level) * F;
-  bool touched = false;
-  for (int f = 0; f < F; ++f) touched |= grad[f] != 0.0f;
-  if (!touched) return;  // behind the early stop
-  grid_encode_bwd_table_point<float, D, F>(p, i, level, [&](uint32_t entry, const float (&values)[F]) {
-    add_to_entry<F>(p.grad_table + static_cast<int64_t>(entry) * F, values);
-  });
+  GridEntry<float, F> sum{};
+#pragma unroll
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    const float w = corner_weight(cell, corner);
+    for (int f = 0; f < F; ++f) sum.v[f] += w * widen(entries[corner].v[f]);
+  }
+  *reinterpret_cast<GridEntry<float, F>*>(p.features + (i * p.shape.n_levels + l) * F) = sum;
 }
 
 template <class S, int D, int F>
@@ -78,12 +63,19 @@ NERFAD_EXPORT int nerfad_cuda_grid_encode_bwd(const nerfad::GridEncodeBwd<float>
       error = NERFAD_LAUNCH(kernel, points, dim3(nerfad::kBlock), 0, on, *p);
     });
   }
-  if (p->grad_table && error == cudaSuccess) {
-    const dim3 grid(points.x, static_cast<unsigned>(shape.n_levels));
-    nerfad::grid_dispatch_shape<float>(shape, [&](auto, auto d, auto f) {
-      const auto kernel = &nerfad::grid_encode_bwd_table_kernel<decltype(d)::value, decltype(f)::value>;
-      error = NERFAD_LAUNCH(kernel, grid, dim3(nerfad::kBlock), 0, on, *p);
-    });
+  if (!p->grad_table || error != cudaSuccess) return error;
+  const dim3 grid(points.x, static_cast<unsigned>(shape.n_levels));
+  const nerfad::GridFixedSums fixed = nerfad::grid_fixed_sums(*p);
+  if (p->deterministic) {
+    error = nerfad::start_fixed_sums(*p, fixed, on);
+    if (error != cudaSuccess) return error;
   }
-  return error;
+  nerfad::grid_dispatch_shape<float>(shape, [&](auto, auto d, auto f) {
+    constexpr int D = decltype(d)::value, F = decltype(f)::value;
+    const auto kernel = p->deterministic ? &nerfad::grid_encode_bwd_fixed_kernel<D, F>
+                                         : &nerfad::grid_encode_bwd_table_kernel<D, F>;
+    error = NERFAD_LAUNCH(kernel, grid, dim3(nerfad::kBlock), 0, on, *p, fixed);
+  });
+  if (error != cudaSuccess || !p->deterministic) return error;
+  return nerfad::finish_fixed_sums(*p, fixed, on);
 }

@@ -104,7 +104,7 @@ Tensor grid_encode_fwd(const Tensor& positions, const Tensor& table, std::vector
 std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor& table,
                                            std::vector<int64_t> resolutions, int64_t log2_table_size,
                                            int64_t kind, bool smoothstep, const Tensor& grad_features,
-                                           bool needs_positions, bool needs_table) {
+                                           bool needs_positions, bool needs_table, bool deterministic) {
   const GridShape shape = check_inputs(positions, table, resolutions, log2_table_size, kind, smoothstep);
   const int64_t n = positions.size(0);
   Check(kOp, positions)
@@ -113,10 +113,13 @@ std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor
   Tensor grad_positions = torch::stable::new_empty(positions, {needs_positions ? n : 0, shape.n_dims});
   Tensor grad_table =
       torch::stable::new_zeros(positions, {needs_table ? shape.n_entries() : 0, shape.n_features});
-  const Tensor scratch = make_scratch(positions, grid_encode_bwd_scratch(shape, n));
+  const bool fixed = deterministic && needs_table && (positions.is_cuda() || emulating());
+  const Tensor scratch = fixed ? torch::stable::new_empty(positions, {grid_encode_bwd_fixed_scratch(shape)})
+                               : make_scratch(positions, grid_encode_bwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeBwd<T> p{};
+    p.deterministic = fixed;
     p.fwd = inputs<T>(positions, table, shape);
     p.grad_features = grad_features.const_data_ptr<T>();
     p.grad_table = needs_table ? grad_table.mutable_data_ptr<T>() : nullptr;
@@ -135,7 +138,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
       "bool smoothstep) -> Tensor");
   m.def(
       "grid_encode_bwd(Tensor positions, Tensor table, int[] resolutions, int log2_table_size, int kind, "
-      "bool smoothstep, Tensor grad_features, bool needs_positions, bool needs_table) -> (Tensor, Tensor)");
+      "bool smoothstep, Tensor grad_features, bool needs_positions, bool needs_table, bool deterministic) -> "
+      "(Tensor, Tensor)");
 }
 
 NERFAD_IMPL_CPU_AND_CUDA(m) {

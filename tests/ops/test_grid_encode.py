@@ -24,6 +24,13 @@ def make_inputs(spec, n=70, dtype=torch.float32, table_dtype=None, seed=0, devic
     return positions.to(device), table.to(device)
 
 
+def along_rays(n_rays=40, seed=3):
+    """Positions of 37 neighbouring samples each, which share cells of coarse levels."""
+    g = torch.Generator().manual_seed(seed)
+    start, direction = torch.rand(n_rays, 1, 3, generator=g), torch.randn(n_rays, 1, 3, generator=g)
+    return (start + direction * torch.linspace(0, 0.05, 37)[None, :, None]).reshape(-1, 3).clamp(0, 1)
+
+
 def gradients(fn, positions, table, spec, seed=1):
     positions, table = positions.detach().requires_grad_(), table.detach().requires_grad_()
     out = fn(positions, table, spec)
@@ -239,9 +246,7 @@ def test_linear_functions_are_reproduced(kernel_device):
 def test_samples_along_rays_match_reference(isa):
     """Neighbours share cells here, which the vector kernels sum in registers."""
     spec = GridSpec(n_levels=6, finest_resolution=256, log2_table_size=12)
-    g = torch.Generator().manual_seed(3)
-    start, direction = torch.rand(40, 1, 3, generator=g), torch.randn(40, 1, 3, generator=g)
-    positions = (start + direction * torch.linspace(0, 0.05, 37)[None, :, None]).reshape(-1, 3).clamp(0, 1)
+    positions = along_rays()
     _, table = make_inputs(spec)
     torch.testing.assert_close(
         grid_encode(positions, table, spec),
@@ -269,6 +274,61 @@ def test_table_gradient_does_not_depend_on_threads():
             torch.set_num_threads(threads)
         for other in results[1:]:
             assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 4, 8])
+def test_runs_of_samples_in_one_cell(kernel_device, n_features):
+    """Summed within their warp on CUDA, with samples without a gradient in between."""
+    spec = GridSpec(n_features=n_features, n_levels=6, finest_resolution=256, log2_table_size=12)
+    positions, table = along_rays().to(kernel_device), make_inputs(spec)[1].to(kernel_device)
+    weight = torch.randn(len(positions), spec.n_outputs, generator=torch.Generator().manual_seed(5))
+    weight[(torch.arange(len(positions)) % 37) > 25] = 0
+    weight[5:8] = 0
+    grads = []
+    for encode in (grid_encode, reference.grid_encode):
+        leaf = table.clone().requires_grad_()
+        (encode(positions, leaf, spec) * weight.to(kernel_device)).sum().backward()
+        grads.append(leaf.grad)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_deterministic_gradient_does_not_depend_on_the_order(kernel_device, deterministic, scale, request):
+    spec = GridSpec(**SMALL)
+    positions, table = along_rays().to(kernel_device), make_inputs(spec)[1].to(kernel_device)
+    weight = torch.randn(len(positions), 10, generator=torch.Generator().manual_seed(5)) * scale
+    order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(6))
+    grads = []
+    for rows in (torch.arange(len(positions)), order):
+        leaf = table.clone().requires_grad_()
+        features = grid_encode(positions[rows], leaf, spec)
+        (grad,) = torch.autograd.grad(features, leaf, weight[rows].to(kernel_device))
+        grads.append(grad)
+    leaf = table.double().requires_grad_()
+    features = reference.grid_encode(positions.double(), leaf, spec)
+    (expected,) = torch.autograd.grad(features, leaf, weight.double().to(kernel_device))
+    # Positions round cells' weights in float32.
+    torch.testing.assert_close(grads[0].double(), expected, rtol=1e-3, atol=2e-5 * scale)
+    if "native" not in request.node.name:  # the CPU's order is fixed, but it is that of the samples
+        assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_deterministic_gradient_shows_what_is_not_finite(kernel_device, deterministic, bad):
+    spec = GridSpec(**SMALL)
+    positions, table = make_inputs(spec, device=kernel_device)
+    features = grid_encode(positions, table.requires_grad_(), spec)
+    weight = torch.ones_like(features)
+    weight[3, 4] = bad
+    (grad,) = torch.autograd.grad(features, table, weight)
+    assert not torch.isfinite(grad).all()
 
 
 def test_entries_without_samples_get_no_gradient(kernel_device):

@@ -58,7 +58,11 @@ def test_of_half_precision(kernel_device, atol, bias):
 @pytest.mark.parametrize(
     ("sigma", "color", "grid"),
     [
-        (MLPSpec(6, 0, 64, 3, 16), MLPSpec(31, 0, 64, 2, 3, "sigmoid"), dataclasses.replace(GRID, n_levels=3)),
+        (
+            MLPSpec(6, 0, 64, 3, 16),
+            MLPSpec(31, 0, 64, 2, 3, "sigmoid"),
+            dataclasses.replace(GRID, n_levels=3),
+        ),
         (MLPSpec(8, 3, 128, 8, 4), MLPSpec(19, 0, 16, 1, 3), GRID),
         (MLPSpec(8, 3, 128, 1, 33), MLPSpec(48, 0, 24, 3, 3, "sigmoid"), GRID),
     ],

@@ -158,9 +158,7 @@ def test_a_pixel_does_not_depend_on_the_others(kernel_device):
 @pytest.mark.parametrize(("width", "n_rays"), [(20, 300), (20, 313), (8, 64), (7, 70), (500, 300)])
 def test_the_order_of_pixels_changes_nothing(kernel_device, width, n_rays):
     inputs = make_inputs(n_rays, device=kernel_device)
-    for a, b in zip(
-        render_rays_fused(**inputs, image_width=width), render_rays_fused(**inputs), strict=True
-    ):
+    for a, b in zip(render_rays_fused(**inputs, image_width=width), render_rays_fused(**inputs), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 

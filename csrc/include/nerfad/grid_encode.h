@@ -51,7 +51,8 @@ struct GridEncodeBwd {
   const T* grad_features;  // [n, n_levels * n_features]
   T* grad_table;           // in and out [n_entries, n_features]: added to; or null
   T* grad_positions;       // out [n, n_dims] or null
-  T* scratch;              // CPU: grid_encode_bwd_scratch() elements; unused on CUDA
+  T* scratch;              // CPU: grid_encode_bwd_scratch() elements; CUDA: grid_encode_bwd_fixed_scratch()
+  bool deterministic;      // CUDA: the table's gradient is the same in every run; the CPU's always is
 };
 
 // ---- Geometry
@@ -189,6 +190,11 @@ NERFAD_HD void grid_encode_bwd_position_point(const GridEncodeBwd<T>& p, int64_t
 
 int64_t grid_encode_fwd_scratch(const GridShape& shape, int64_t n);
 int64_t grid_encode_bwd_scratch(const GridShape& shape, int64_t n);
+
+// CUDA, if deterministic: floats of scratch, aligned to 8 bytes. A 64-bit sum for each value, and one more.
+inline int64_t grid_encode_bwd_fixed_scratch(const GridShape& shape) {
+  return 2 * (shape.n_entries() * shape.n_features + 1);
+}
 template <class T>
 void grid_encode_fwd_cpu(const GridEncodeFwd<T>& p, const ParallelFor& parallel_for);
 template <class T>
