@@ -53,11 +53,9 @@ int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   const MmaScratch m = mma_scratch(p.fwd, n_blocks);
   const int64_t n_folded = p.fwd.n_cond * mma_padded(s.d_hidden);
   if (cudaError_t error = allow_shared<&mlp_bwd_mma_kernel>(bytes)) return error;
-  if (cudaError_t error = cudaMemsetAsync(m.largest_grad, 0, sizeof(float), stream)) return error;
-  if (cudaError_t error =
-          cudaMemsetAsync(m.folded_sum, 0, sizeof(float) * static_cast<size_t>(n_folded), stream)) {
-    return error;
-  }
+  if (cudaError_t error = cudaMemsetAsync(m.largest_grad, 0, 2 * sizeof(float), stream)) return error;
+  const size_t fixed_bytes = m.own_folded_sums ? 0 : sizeof(*m.folded_fixed) * static_cast<size_t>(n_folded);
+  if (cudaError_t error = cudaMemsetAsync(m.folded_fixed, 0, fixed_bytes, stream)) return error;
   if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(kPackBlocks), dim3(256), 0, stream, p.fwd, m))
     return error;
   if (int error = NERFAD_LAUNCH(mlp_largest_grad_kernel, dim3(64), dim3(256), 0, stream, p.grad_out,
@@ -67,11 +65,9 @@ int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   if (int error = NERFAD_LAUNCH(mlp_bwd_mma_kernel, dim3(n_blocks), dim3(kMmaThreads), bytes, stream, p, m)) {
     return error;
   }
-  if (m.own_folded_sums) {
-    if (int error = NERFAD_LAUNCH(mlp_sum_folded_kernel, blocks_for(n_folded), dim3(kBlock), 0, stream, p, m,
-                                  n_blocks)) {
-      return error;
-    }
+  if (int error = NERFAD_LAUNCH(mlp_sum_folded_kernel, blocks_for(n_folded), dim3(kBlock), 0, stream, p, m,
+                                n_blocks)) {
+    return error;
   }
   if (int error = NERFAD_LAUNCH(mlp_sum_params_kernel, blocks_for(s.n_params()), dim3(kBlock), 0, stream, p,
                                 m, n_blocks)) {

@@ -56,10 +56,10 @@ __device__ __forceinline__ void add_bias_grad(const __half* delta, int stride, i
   }
 }
 
-// The same by condition, for the first layer: run by run, into the block's own sums or, in no fixed order,
-// into those of all blocks.
+// The same by condition, for the first layer: run by run, into the block's own sums or into those of all
+// blocks.
 __device__ __forceinline__ void add_folded_grad(const ConditionedMlpFwd<float>& p, const MmaScratch& m,
-                                                const __half* delta, int stride, int64_t tile, float scale,
+                                                const __half* delta, int stride, int64_t tile,
                                                 float* own_sums) {
   const int width = mma_padded(p.shape.d_hidden);
   for (int n = static_cast<int>(threadIdx.x); n < width; n += kMmaThreads) {
@@ -68,7 +68,9 @@ __device__ __forceinline__ void add_folded_grad(const ConditionedMlpFwd<float>& 
       if (m.own_folded_sums) {
         own_sums[at] += sum;
       } else {
-        atomicAdd(m.folded_sum + at, sum / scale);
+        if (!(fabsf(sum) < HUGE_VALF)) *m.not_finite = sum - sum;  // no integer can say so
+        const long long units = llrint(ldexp(static_cast<double>(sum), m.fixed_bits));
+        atomicAdd(m.folded_fixed + at, static_cast<unsigned long long>(units));
       }
     };
     float sum = 0;
@@ -147,7 +149,7 @@ __global__ void __launch_bounds__(kMmaThreads)
       add_weight_grad(delta, mma_stride(s.out(l)), mma_padded(s.out(l)), input, mma_stride(s.in(l)),
                       mma_padded(s.in(l)), sums + mma_sum_at(s, l));
       if (l == 0) {
-        add_folded_grad(p.fwd, m, delta, mma_stride(s.d_hidden), tile, scale, folded_sums);
+        add_folded_grad(p.fwd, m, delta, mma_stride(s.d_hidden), tile, folded_sums);
       } else {
         add_bias_grad(delta, mma_stride(s.out(l)), mma_padded(s.out(l)),
                       sums + n_weights + mma_bias_at(s, l));
@@ -170,7 +172,14 @@ __global__ void mlp_sum_folded_kernel(const ConditionedMlpBwd<float> p, const Mm
   const MlpShape& s = p.fwd.shape;
   const int64_t i = thread_index(), at = mma_sum_at(s, s.n_layers()) + mma_bias_size(s);
   if (i >= p.fwd.n_cond * mma_padded(s.d_hidden)) return;
-  m.folded_sum[i] = sum_blocks(m, n_blocks, at + i) / grad_scale(*m.largest_grad);
+  float sum;
+  if (m.own_folded_sums) {
+    sum = sum_blocks(m, n_blocks, at + i);
+  } else {
+    const auto units = static_cast<long long>(m.folded_fixed[i]);
+    sum = static_cast<float>(ldexp(static_cast<double>(units), -m.fixed_bits)) + *m.not_finite;
+  }
+  m.folded_sum[i] = sum / grad_scale(*m.largest_grad);
 }
 
 // All but the first layer's bias and condition columns.

@@ -9,13 +9,17 @@ namespace nerfad {
 namespace {
 
 constexpr int64_t kMaxFoldedSums = 16384;  // conditions x blocks up to which each block has its own sums
+constexpr int kDeltaBits = 16;              // a half is below 2^16
 
 // Scratch: weights as halves, biases, folded biases, then for backward the largest gradient, the sums of the
 // folded biases' gradients, and each block's sums: weights [out padded, in padded] of each layer, biases of
-// all layers, and folded biases [n_cond, padded] unless there are too many: then blocks add to folded_sum.
+// all layers, and folded biases [n_cond, padded] unless there are too many: then blocks add to folded_fixed,
+// in integers, so that their order does not matter.
 struct MmaScratch {
   __half* weights;
-  float *biases, *folded, *largest_grad, *sums, *folded_sum;
+  float *biases, *folded, *largest_grad, *not_finite, *sums, *folded_sum;
+  unsigned long long* folded_fixed;  // [n_cond, padded], in units of 2^-fixed_bits
+  int fixed_bits;
   int64_t sums_size;  // of one block
   int64_t size;       // all, in floats
   bool own_folded_sums;
@@ -36,9 +40,15 @@ inline MmaScratch mma_scratch(const ConditionedMlpFwd<float>& p, int n_sums) {
   r.biases = at += (mma_weights_at(s, s.n_layers()) + 1) / 2;
   r.folded = at += mma_bias_size(s);
   r.largest_grad = at += folded;
+  r.not_finite = r.largest_grad + 1;
   r.folded_sum = at += 4;
-  r.sums = at += folded;
+  at += folded + (at + folded - p.scratch) % 2;  // the next are of 8 bytes
   r.own_folded_sums = p.n_cond * n_sums <= kMaxFoldedSums;
+  r.folded_fixed = reinterpret_cast<unsigned long long*>(at);
+  r.sums = at += r.own_folded_sums ? 0 : 2 * folded;
+  int sample_bits = 0;
+  while (sample_bits < 40 && (int64_t{1} << sample_bits) < p.n_samples) ++sample_bits;
+  r.fixed_bits = 62 - kDeltaBits - sample_bits;  // no sum of all samples' deltas overflows
   r.sums_size = mma_sum_at(s, s.n_layers()) + mma_bias_size(s) + (r.own_folded_sums ? folded : 0);
   r.size = (at - p.scratch) + n_sums * r.sums_size;
   return r;

@@ -227,6 +227,23 @@ def test_a_condition_per_ray(kernel_device, request):
     assert_gradients_match_on(request.node.callspec.params["kernel_device"], spec, inputs)
 
 
+def test_gradients_are_the_same_in_every_run(kernel_device):
+    """So many conditions, each in many tiles, that CUDA blocks add to the same sums, in any order."""
+    spec = MLPSpec(5, 3, 16, 1, 2)
+    inputs = {k: v.to(kernel_device) for k, v in make_inputs(spec, 12_000, 2100).items()}
+    first, *others = (gradients(conditioned_mlp, spec, inputs) for _ in range(3))
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_gradient_that_is_not_finite_shows(kernel_device):
+    spec = MLPSpec(5, 3, 16, 1, 2)
+    inputs = {k: v.to(kernel_device) for k, v in make_inputs(spec, 12_000, 2100).items()}
+    weight = torch.ones(12_000, 1)
+    weight[77] = float("nan")
+    assert all(grad.isnan().any() for grad in gradients(conditioned_mlp, spec, inputs, weight))
+
+
 @pytest.mark.parametrize("n_cond", [3, 4000])
 def test_gradients_do_not_depend_on_the_number_of_threads(n_cond):
     inputs, before, results = conditions_of_rays(SPEC, 20_000, n_cond), torch.get_num_threads(), []
