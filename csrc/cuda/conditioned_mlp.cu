@@ -20,13 +20,13 @@ int mma_shared_bytes(const MlpShape& s, bool backward) {
 }
 
 bool fits_mma(const MlpShape& s, bool backward) {
-  return mma_shared_bytes(s, backward) <= device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>();
+  return mma_shared_bytes(s, backward) <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
 int n_blocks_for(const ConditionedMlpFwd<float>& p) {
   const int64_t tiles = (p.n_samples + kMmaTile - 1) / kMmaTile;
   int64_t n =
-      static_cast<int64_t>(kBlocksPerMultiprocessor) * device_attribute<cudaDevAttrMultiProcessorCount>();
+      static_cast<int64_t>(kBlocksPerMultiprocessor) * device_attribute(cudaDevAttrMultiProcessorCount);
   if (n > kMaxBlocks) n = kMaxBlocks;
   if (n > tiles) n = tiles;
   return static_cast<int>(n < 1 ? 1 : n);
@@ -42,7 +42,7 @@ int zero_grads(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
 int launch_mma_fwd(const ConditionedMlpFwd<float>& p, cudaStream_t stream) {
   const MmaScratch m = mma_scratch(p, 0);
   const int bytes = mma_shared_bytes(p.shape, false);
-  if (cudaError_t error = allow_shared<&mlp_fwd_mma_kernel>(bytes)) return error;
+  if (cudaError_t error = allow_shared(mlp_fwd_mma_kernel, bytes)) return error;
   if (int error = NERFAD_LAUNCH(mlp_pack_kernel, dim3(kPackBlocks), dim3(256), 0, stream, p, m)) return error;
   return NERFAD_LAUNCH(mlp_fwd_mma_kernel, dim3(n_blocks_for(p)), dim3(kMmaThreads), bytes, stream, p, m);
 }
@@ -52,7 +52,7 @@ int launch_mma_bwd(const ConditionedMlpBwd<float>& p, cudaStream_t stream) {
   const int n_blocks = n_blocks_for(p.fwd), bytes = mma_shared_bytes(s, true);
   const MmaScratch m = mma_scratch(p.fwd, n_blocks);
   const int64_t n_folded = p.fwd.n_cond * mma_padded(s.d_hidden);
-  if (cudaError_t error = allow_shared<&mlp_bwd_mma_kernel>(bytes)) return error;
+  if (cudaError_t error = allow_shared(mlp_bwd_mma_kernel, bytes)) return error;
   if (cudaError_t error = cudaMemsetAsync(m.largest_grad, 0, 2 * sizeof(float), stream)) return error;
   const size_t fixed_bytes = m.own_folded_sums ? 0 : sizeof(*m.folded_fixed) * static_cast<size_t>(n_folded);
   if (cudaError_t error = cudaMemsetAsync(m.folded_fixed, 0, fixed_bytes, stream)) return error;

@@ -43,36 +43,29 @@ __device__ __forceinline__ int computed_here(int value) {
   return value;
 }
 
-// ---- What launchers ask of the device. They ask once: the answers do not change, and launchers shall cost
-// little on the host.
+// ---- What launchers ask of the device.
 
-constexpr int kMostDevices = 64;
-
-inline int current_device() {
-  int device = 0;
-  return cudaGetDevice(&device) == cudaSuccess && device < kMostDevices ? device : 0;
-}
-
-template <cudaDeviceAttr kAttribute>
-int device_attribute() {
-  static std::atomic<int> known[kMostDevices];  // plus one
-  const int device = current_device();
-  int value = known[device].load(std::memory_order_relaxed) - 1;
+// Asked once for each device: the answer does not change, and launchers shall cost little on the host.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  constexpr int kDevices = 64, kAttributes = 256;
+  static std::atomic<int> known[kDevices][kAttributes];  // the value plus one
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (device >= kDevices || attribute >= kAttributes) {
+    return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
+  }
+  std::atomic<int>& slot = known[device][attribute];
+  value = slot.load(std::memory_order_relaxed) - 1;
   if (value >= 0) return value;
-  if (cudaDeviceGetAttribute(&value, kAttribute, device) != cudaSuccess) return 0;
-  known[device].store(value + 1, std::memory_order_relaxed);
+  if (cudaDeviceGetAttribute(&value, attribute, device) != cudaSuccess) return 0;
+  slot.store(value + 1, std::memory_order_relaxed);
   return value;
 }
 
 // Lets a kernel have `bytes` of dynamic shared memory.
-template <auto kKernel>
-cudaError_t allow_shared(int bytes) {
-  static std::atomic<int> allowed[kMostDevices];
-  std::atomic<int>& mine = allowed[current_device()];
-  if (bytes <= mine.load(std::memory_order_relaxed)) return cudaSuccess;
-  const cudaError_t error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error == cudaSuccess) mine.store(bytes, std::memory_order_relaxed);
-  return error;
+template <class Kernel>
+cudaError_t allow_shared(Kernel* kernel, int bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
 }  // namespace nerfad

@@ -9,7 +9,7 @@ namespace nerfad {
 namespace {
 
 constexpr int64_t kMaxFoldedSums = 16384;  // conditions x blocks up to which each block has its own sums
-constexpr int kDeltaBits = 16;              // a half is below 2^16
+constexpr int kDeltaBits = 16;             // a half is below 2^16
 
 // Scratch: weights as halves, biases, folded biases, then for backward the largest gradient, the sums of the
 // folded biases' gradients, and each block's sums: weights [out padded, in padded] of each layer, biases of

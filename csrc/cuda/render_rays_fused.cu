@@ -45,7 +45,7 @@ NERFAD_HD int warp_bytes(const RenderNets& nets) {
 // The warps of a block that shared memory has room for; 0: the networks do not fit.
 template <class Ray>
 int render_warps(const RenderNets& nets, int kTiles) {
-  const int left = device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>() - nets.bytes();
+  const int left = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - nets.bytes();
   const int fit = left < 0 ? 0 : left / warp_bytes<Ray>(nets), most = render_most_warps(kTiles);
   return fit < most ? fit : most;
 }
@@ -187,13 +187,13 @@ int launch_mma(const RenderRays& p, const RenderScratch& m, cudaStream_t stream)
   const int n_warps = render_warps<Ray>(nets, kTiles);
   const int bytes = nets.bytes() + n_warps * warp_bytes<Ray>(nets);
   const int64_t wanted = (p.rays.n_rays + 32 * n_warps - 1) / (32 * n_warps);
-  const int64_t resident = device_attribute<cudaDevAttrMultiProcessorCount>();
+  const int64_t resident = device_attribute(cudaDevAttrMultiProcessorCount);
   const dim3 grid(static_cast<unsigned>(wanted < resident ? wanted : resident));
-  if (cudaError_t error = allow_shared<&render_mma_kernel<kTiles, Ray>>(bytes)) return error;
   if (int error = NERFAD_LAUNCH(render_pack_kernel, dim3(32), dim3(256), 0, stream, p, nets, m.nets)) {
     return error;
   }
   const auto kernel = &render_mma_kernel<kTiles, Ray>;
+  if (cudaError_t error = allow_shared(kernel, bytes)) return error;
   return NERFAD_LAUNCH(kernel, grid, dim3(32 * n_warps), bytes, stream, p, m.queue, m.nets);
 }
 

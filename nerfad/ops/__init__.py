@@ -3,13 +3,14 @@
 from nerfad.ops._backend import backend, emulated_cuda, use_backend
 from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
+from nerfad.ops.field_conditions import field_conditions
 from nerfad.ops.freq_encode import freq_encode
 from nerfad.ops.grid_encode import GridSpec, grid_encode
 from nerfad.ops.march import MarchResult, march, march_inference
 from nerfad.ops.morton import morton_decode, morton_encode
 from nerfad.ops.occupancy import occupancy_update, pack_bitfield
 from nerfad.ops.ray_aabb import ray_aabb
-from nerfad.ops.render_cached import RenderCache, render_cache, render_cached
+from nerfad.ops.render_cached import RenderCache, render_cache, render_cached, render_cached_within
 from nerfad.ops.render_rays_fused import render_rays_fused
 from nerfad.ops.sample_positions import sample_positions
 from nerfad.ops.sh_encode import sh_encode
@@ -24,6 +25,7 @@ __all__ = [
     "composite",
     "conditioned_mlp",
     "emulated_cuda",
+    "field_conditions",
     "freq_encode",
     "grid_encode",
     "march",
@@ -35,6 +37,7 @@ __all__ = [
     "ray_aabb",
     "render_cache",
     "render_cached",
+    "render_cached_within",
     "render_rays_fused",
     "sample_positions",
     "sh_encode",

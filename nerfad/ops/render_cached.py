@@ -15,7 +15,7 @@ from nerfad.ops.reference import render_cached as reference
 from nerfad.ops.render_rays_fused import mlp_numbers, view_as_input
 from nerfad.ops.sample_positions import sample_positions
 
-__all__ = ["RenderCache", "render_cache", "render_cached"]
+__all__ = ["RenderCache", "render_cache", "render_cached", "render_cached_within"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RenderCache:
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def select(self, rays: Tensor) -> "RenderCache":
-        """The cache of some rays (a bool mask or indices), in their order; the samples are shared, not copied."""
+        """The cache of some rays (a bool mask or indices), in their order; samples are shared, not copied."""
         return dataclasses.replace(
             self, rays_d=self.rays_d[rays], packed_info=self.packed_info[rays], image_width=0
         )
@@ -138,6 +138,57 @@ def render_cached(
             *(sigma_params, mlp_numbers(sigma_spec), color_params, mlp_numbers(view_as_input(color_spec))),
             *(cond, background, early_stop_eps, density_bias, cache.image_width),
         )
+
+
+def render_cached_within(
+    mask: Tensor,
+    previous: tuple[Tensor, Tensor, Tensor],
+    cache: RenderCache,
+    sigma_params: Tensor,
+    sigma_spec: MLPSpec,
+    color_params: Tensor,
+    color_spec: MLPSpec,
+    cond: Tensor | None = None,
+    background: Tensor | None = None,
+    early_stop_eps: float = 1e-4,
+    density_bias: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Renders a cache under a new condition where a mask says so; other pixels stay as they were.
+
+    An approximation, as good as the mask: the error is what the condition changes outside of it. Where speech
+    moves the lower face only, its mask leaves out most of a frame.
+
+    Args:
+        mask: [n_rays] bool, the pixels to render.
+        previous: colors, opacities and depths of the last frame at this pose.
+        cache and those behind it: see `render_cached`.
+
+    Returns:
+        colors, opacities, depths: new tensors, equal to `render_cached`'s within the mask.
+
+    Not differentiable. Selecting the rays waits for a CUDA device.
+
+    Raises:
+        RuntimeError: see `render_cached`; mask is not [n_rays] bool.
+
+    Example:
+        >>> mask, previous = ..., render_cached(cache, *networks, silence)  # doctest: +SKIP
+        >>> frame = render_cached_within(mask, previous, cache, *networks, speech)  # doctest: +SKIP
+    """
+    if mask.dtype != torch.bool or mask.shape != cache.rays_d.shape[:1]:
+        raise RuntimeError(
+            f"render_cached_within: mask must be bool of shape [{cache.rays_d.shape[0]}], "
+            f"got {str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+        )
+    rays = mask.nonzero()[:, 0]
+    rendered = render_cached(
+        *(cache.select(rays), sigma_params, sigma_spec, color_params, color_spec, cond),
+        *(None if background is None else background[rays], early_stop_eps, density_bias),
+    )
+    colors, opacities, depths = (
+        old.index_copy(0, rays, new) for old, new in zip(previous, rendered, strict=True)
+    )
+    return colors, opacities, depths
 
 
 def _fake(features, t_starts, t_ends, packed_info, rays_d, *others):

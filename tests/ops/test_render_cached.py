@@ -7,7 +7,7 @@ import torch
 from test_render_rays_fused import COLOR, GRID, SIGMA, make_inputs
 
 from nerfad import _native
-from nerfad.ops import MLPSpec, render_cache, render_cached, render_rays_fused
+from nerfad.ops import MLPSpec, render_cache, render_cached, render_cached_within, render_rays_fused
 from nerfad.ops.reference import render_cached as reference
 
 OF_CACHE = (
@@ -85,6 +85,28 @@ def test_a_selection_gives_the_same_pixels(kernel_device):
             torch.testing.assert_close(a, b[rays], rtol=0, atol=1e-6)
 
 
+def test_within_a_mask_is_new_and_outside_is_old(kernel_device):
+    cache, networks = split(make_inputs(device=kernel_device))
+    before = render_cached(cache, **networks)
+    networks["cond"] = networks["cond"] + 1
+    after = render_cached(cache, **networks)
+    mask = torch.rand(200, generator=torch.Generator().manual_seed(4)).to(kernel_device) > 0.6
+    kept = [t.clone() for t in before]
+    for got, old, new, copy in zip(
+        render_cached_within(mask, before, cache, **networks), before, after, kept, strict=True
+    ):
+        torch.testing.assert_close(got[mask], new[mask], rtol=0, atol=1e-6)
+        assert torch.equal(got[~mask], old[~mask]) and torch.equal(old, copy)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(200), torch.ones(9, dtype=torch.bool)])
+def test_within_rejects(mask):
+    cache, networks = split(make_inputs(20))
+    previous = render_cached(cache, **networks)
+    with pytest.raises(RuntimeError, match=r"render_cached_within: mask must be bool of shape \[20\], got"):
+        render_cached_within(mask, previous, cache, **networks)
+
+
 @pytest.mark.parametrize("n_rays", [0, 1, 63, 1500])
 def test_any_number_of_rays(kernel_device, atol, n_rays):
     cache, networks = split(make_inputs(n_rays, device=kernel_device))
@@ -119,7 +141,7 @@ def test_opcheck():
         (dict(rays_d=torch.zeros(9, 3)), {}, r"packed_info must have shape \[9, 2\], got \[200, 2\]"),
         ({}, dict(cond=None), "cond must be given for a network with conditions"),
         ({}, dict(background=torch.zeros(9, 3)), r"background must have shape \[200, 3\], got \[9, 3\]"),
-        ({}, dict(sigma_spec=dataclasses.replace(SIGMA, d_in=9), sigma_params=torch.zeros(SIGMA.n_params + 32)),
+        ({}, dict(sigma_spec=(wide := dataclasses.replace(SIGMA, d_in=9)), sigma_params=wide.init()),
          r"sigma_spec.d_in \(the cache's features\) must be 8, got 9"),
         ({}, dict(color_params=torch.zeros(3)), rf"color_params must have shape \[{COLOR.n_params}\]"),
     ],
