@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One command for whoever has a GPU: environment, CUDA tests, compute-sanitizer, benchmarks. Works offline in
-# an environment that has nerfad built with CUDA: PYTHON=... names its interpreter. Steps that fail do not stop
-# the others. Writes gpu.log and gpu.json (what ran, how it ended, and the benchmark's own JSON) to RESULTS.
+# One command for whoever has a GPU: environment, build, CUDA tests, compute-sanitizer, benchmarks. Works
+# offline in an environment that has what nerfad needs: PYTHON=... names its interpreter, whose folder holds
+# cmake; nvcc is on PATH or in CUDA_HOME. Steps that fail do not stop the others. Writes gpu.log and gpu.json (what ran, how it ended, and the benchmark's own JSON) to RESULTS.
 # Ends with 0 if all went well, 1 if a step failed, 3 if there is no GPU.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +36,7 @@ check() {
     status=3
     return
   fi
+  step build env NERFAD_CUDA=1 PATH="$(dirname "$python"):$PATH" "$python" setup.py -q build_ext --inplace
   step "CUDA tests" "$python" -m pytest -q -m cuda tests/ops tests/nn tests/models
   local tool
   for tool in memcheck racecheck synccheck initcheck; do
