@@ -1,0 +1,218 @@
+"""The groups on rays: march, volume integration, whole frames, a whole training step, and the import."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nerfad import ops
+from nerfad.bench import peers
+from nerfad.bench.batch import Batch, Field, march_arguments, our_fields, torch_fields
+from nerfad.bench.contender import Contender, Run, Work, Workload, ours
+from nerfad.bench.field_groups import (
+    BACKWARD_PASSES,
+    GATHERS,
+    MACS,
+    backward,
+    compiled_fields,
+    gradient_seeds,
+    under_autocast,
+    without_gradient,
+)
+from nerfad.bench.renderers import chunked, in_torch, op_by_op, rad_style
+from nerfad.bench.scene import Counts
+from nerfad.ops.reference.composite import composite as composite_reference
+from nerfad.ops.reference.march import march as march_reference
+from nerfad.ops.reference.render_rays_fused import render_rays_fused as render_reference
+from nerfad.ops.reference.sample_positions import sample_positions as positions_reference
+
+N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
+EAGER_RAYS = 512 * 512  # more take plain torch many seconds
+LR, BETAS, EPS = 0.0, (0.9, 0.99), 1e-15  # rate 0: the same arithmetic, and every step the same work
+
+
+def march(frame: dict, counts: Counts, device: str) -> Workload:
+    """All samples of all rays of the frame, those behind an early stop as well."""
+    arguments = march_arguments(frame)
+
+    def digest(outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Samples and the mean of their starts of each ray: a few samples at cell walls may round away."""
+        packed_info, t_starts = outputs[:2]
+        n = packed_info[:, 1]
+        ray = torch.repeat_interleave(torch.arange(len(n), device=n.device), n)
+        sums = torch.zeros(len(n), dtype=torch.float64, device=n.device).index_add(0, ray, t_starts.double())
+        return [n.double(), sums / n.clamp(min=1)]
+
+    reference = functools.partial(march_reference, **arguments)
+    contenders = ours("ours", lambda: ops.march(**arguments), device)
+    contenders.append(Contender("eager", {"": without_gradient(reference)}))
+    contenders += peers.marchers(frame, device)
+    written = 12.0 * counts.samples + 16.0 * counts.rays  # starts, ends, ray of each sample; counts of each ray
+    work = Work(bytes=written + 32.0 * counts.rays)
+    return Workload(
+        *("march", counts.rays, counts.rays_hit, counts.samples, work),
+        *(tuple(digest(reference())), tuple(contenders)),
+        digest=digest,
+        tolerance=5e-3,
+    )
+
+
+def composite(b: Batch, device: str) -> Workload:
+    """Volume integration forward and backward, on all samples of the batch."""
+    g = torch.Generator().manual_seed(2)
+    sigmas = (torch.rand(b.n_samples, generator=g) * 20).to(device)
+    rgbs = torch.rand(b.n_samples, 3, generator=g).to(device)
+    packed = (b.t_starts, b.t_ends, b.packed_info)
+
+    def leaves(dtype: torch.dtype) -> list[Tensor]:
+        return [x.to(dtype).clone().requires_grad_() for x in (sigmas, rgbs)]
+
+    def step(fn: Callable, own: list[Tensor], seeds: list[Tensor], spans: tuple) -> Run:
+        return lambda: backward(fn(*own, *spans)[:2], own, seeds)
+
+    exact, spans = leaves(torch.float64), tuple(x.double() if x.is_floating_point() else x for x in packed)
+    seeds = gradient_seeds(composite_reference(*exact, *spans)[:2])
+    own = leaves(torch.float32)
+    contenders = ours("ours", step(ops.composite, own, seeds, packed), device)
+    contenders.append(Contender("eager", {"": step(composite_reference, own, seeds, packed)}))
+    contenders += peers.compositors(b, own, seeds, device)
+    # Forward reads density, colour, start and end and writes a weight; backward reads all of it again.
+    work = Work(bytes=(24.0 + 4.0 + 28.0 + 16.0) * b.n_samples)
+    expected = tuple(step(composite_reference, exact, seeds, spans)())
+    return Workload(
+        *("composite", b.n_rays, b.n_rays_hit, b.n_samples, work, expected, tuple(contenders)),
+    )
+
+
+def frame(group: str, frame: dict, counts: Counts, device: str) -> Workload:
+    """A picture of the bench head, from rays to colours, with early termination."""
+    rows = torch.linspace(0, counts.rays - 1, N_GATE_RAYS).long()
+    per_ray = ("rays_o", "rays_d", "t_min", "t_max", "background")
+    some = frame | {k: frame[k][rows] for k in per_ray}
+    in_double = {k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in some.items()}
+    expected = render_reference(**in_double)[:1]
+
+    def render(fn: Callable[[], Tensor]) -> Run:
+        return without_gradient(lambda: [fn()])
+
+    contenders: list[Contender] = []
+    precisions = ["float32"]
+    if "precision" in inspect.signature(ops.render_rays_fused).parameters:
+        precisions.append("bfloat16")
+    for precision in precisions:
+        options = {} if precision == "float32" else {"precision": precision}
+        fused = functools.partial(ops.render_rays_fused, **frame, **options)
+        contenders += ours("ours", render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
+    half = frame | {"table": frame["table"].half()}
+    contenders += ours("ours, half table", render(lambda: ops.render_rays_fused(**half)[0]), device, "float16", True)
+    best = our_fields().get(("ours", "float32")) or our_fields()["ours, op by op", "float32"]
+    portion = 1 << 16
+    all_samples = functools.partial(op_by_op, field=best)
+    contenders += ours("ours, op by op", render(lambda: chunked(all_samples, frame, portion)), device)
+    contenders += ours("RAD-style", render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device)
+    if counts.rays <= EAGER_RAYS:
+        variants = {
+            f"{name}, {n} steps": render(functools.partial(in_torch, frame, field, n))
+            for name, field in torch_fields().items()
+            for n in (4, 8)
+        }
+        contenders.append(Contender("eager", variants))
+    contenders += peers.renderers(frame, device)
+    evaluated = counts.samples_after_termination
+    work = Work(flop=2.0 * MACS * evaluated, gathers=float(GATHERS * evaluated))
+    tail = (tuple(expected), tuple(contenders))
+    return Workload(
+        *(group, counts.rays, counts.rays_hit, evaluated, work, *tail),
+        digest=lambda outputs: [outputs[0][rows]],
+        tolerance=5e-3,
+        autocast=under_autocast(lambda: render_reference(**some)[:1], device),
+    )
+
+
+def _plain_name() -> str:
+    """The name of our field as one op after the other."""
+    return "ours, op by op" if hasattr(ops, "radiance_field") else "ours"
+
+
+class TrainStep:
+    """March, field, volume integration, squared error, backward, Adam: on our ops or on the reference's."""
+
+    def __init__(self, b: Batch, field: Field, native: bool) -> None:
+        self.b, self.field, self.native = b.with_gradients(), field, native
+        leaves = self.b.leaves()
+        if native:
+            self.m, self.v = torch.zeros_like(leaves[0]), torch.zeros_like(leaves[0])
+            leaves = leaves[1:]
+        self.adam = torch.optim.Adam(leaves, lr=LR, betas=BETAS, eps=EPS, fused=True)
+        self.steps = 0
+
+    def __call__(self) -> Sequence[Tensor]:
+        self.steps += 1
+        arguments = {k: v for k, v in self.b.rays.items() if k != "target"}
+        found = (ops.march if self.native else march_reference)(**arguments)
+        spans = (found.t_starts, found.t_ends, found.packed_info)
+        of_rays = (arguments["rays_o"], arguments["rays_d"], *spans, arguments["aabb"])
+        positions = (ops.sample_positions if self.native else positions_reference)(*of_rays)
+        sigmas, rgbs = self.field(with_samples(self.b, positions, found.ray_indices))
+        colors = (ops.composite if self.native else composite_reference)(sigmas, rgbs, *spans)[0]
+        loss = (colors - self.b.rays["target"]).square().mean()
+        gradients = torch.autograd.grad(loss, self.b.leaves())
+        for leaf, gradient in zip(self.b.leaves(), gradients, strict=True):
+            leaf.grad = gradient
+        self.adam.step()
+        if self.native:
+            ops.sparse_adam_(self.b.table, gradients[0], self.m, self.v, self.steps, LR, BETAS, EPS)
+        return [colors, *gradients]
+
+
+def with_samples(b: Batch, positions: Tensor, ray_indices: Tensor) -> Batch:
+    """The batch with newly found samples; everything else, the leaves among it, is shared."""
+    parts = {k: getattr(b, k) for k in b.__dataclass_fields__}
+    return Batch(**(parts | {"positions": positions, "ray_indices": ray_indices}))
+
+
+def train_step(b: Batch, device: str) -> Workload:
+    """4,096 rays, from march to Adam."""
+    exact = b.cast(torch.float64).with_gradients()
+    target = b.rays["target"]
+
+    def reference(own: Batch) -> Sequence[Tensor]:
+        sigmas, rgbs = next(iter(torch_fields().values()))(own)
+        colors = composite_reference(sigmas, rgbs, own.t_starts, own.t_ends, own.packed_info)[0]
+        loss = (colors - target.to(colors.dtype)).square().mean()
+        return [colors, *torch.autograd.grad(loss, own.leaves())]
+
+    contenders: list[Contender] = []
+    for (name, precision), field in our_fields().items():
+        contenders += ours(name, TrainStep(b, field, native=True), device, precision)
+    for name, fields in (("eager", torch_fields()), ("compile", compiled_fields())):
+        variants: dict[str, Run] = {k: TrainStep(b, field, native=False) for k, field in fields.items()}
+        contenders.append(Contender(name, variants))
+    work = Work(flop=2.0 * MACS * BACKWARD_PASSES * b.n_samples, gathers=2.0 * GATHERS * b.n_samples)
+    return Workload(
+        *("train-step", b.n_rays, b.n_rays_hit, b.n_samples, work, tuple(reference(exact)), tuple(contenders)),
+        tolerance=5e-3,
+        autocast=under_autocast(lambda: reference(b.with_gradients()), device),
+    )
+
+
+def import_time() -> Workload:
+    """A new Python that imports a package and ends; "python" imports nothing."""
+
+    def of(code: str) -> Run:
+        def run() -> Sequence[Tensor]:
+            subprocess.run([sys.executable, "-c", code], check=True)
+            return []
+
+        return run
+
+    programs = {"python": "", "nerfad": "import nerfad", "torch": "import torch", "nerfad.ops": "import nerfad.ops"}
+    contenders = tuple(Contender(name, {"": of(code)}) for name, code in programs.items())
+    return Workload("import", 0, 0, 0, Work(), (), contenders)
+
