@@ -46,8 +46,10 @@ format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.cpp')
 
+# Kernels against torch and against the machine's roofs, some minutes; then docs/performance.md from the figures.
 bench: install
-	$(RUN) -m pytest benchmarks --benchmark-json=benchmarks/results/latest.json
+	$(RUN) -m nerfad.bench --json benchmarks/results/cpu.json
+	$(RUN) -m nerfad.bench --report benchmarks/results/cpu.json
 
 # Every CUDA kernel for every architecture: registers, spills, tensor-core instructions. Needs nvcc, no GPU.
 gate: install

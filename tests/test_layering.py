@@ -28,7 +28,7 @@ ALLOWED = {
     "metrics": BASE | {"io", "features", "data", "models_store"},
     "models": BASE | {"ops", "nn"},
     "engine": BASE | {"_native", "ops", "nn", "models", "io", "features", "data", "metrics", "models_store"},
-    "bench": BASE | {"_native", "ops", "nn", "models", "engine"},
+    "bench": BASE | {"_native", "io", "ops", "nn", "models", "engine"},
     "runtime": BASE | {"_runtime"},
     "cli": None,  # may use everything
     "__main__": None,

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Batch:
     sigma_params: Tensor
     color_params: Tensor
     cond: Tensor  # [1, 64]
-    rays: dict[str, Tensor]  # what `march` takes, and the colours to learn as `target`
+    rays: dict[str, Any]  # what `march` takes, and the colours to learn as `target`
 
     @property
     def n_rays(self) -> int:
@@ -75,11 +76,11 @@ class Batch:
         return dataclasses.replace(self, **cut)
 
 
-def on(device: str, arguments: dict) -> dict:
+def on(device: str, arguments: dict) -> dict[str, Any]:
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
 
 
-def march_arguments(rays: dict) -> dict:
+def march_arguments(rays: dict) -> dict[str, Any]:
     """The part of a frame's arguments that `march` takes."""
     names = ("rays_o", "rays_d", "t_min", "t_max", "aabb", "density_bitfield", "resolution", "step_size")
     return {name: rays[name] for name in names}
@@ -117,7 +118,7 @@ def densities(h: Tensor) -> Tensor:
 
 def networks(b: Batch, features: Tensor, precision: str = "float32") -> tuple[Tensor, Tensor]:
     """Both networks on our ops: the density network's outputs, the colours."""
-    options = {} if precision == "float32" else {"precision": precision}
+    options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     h = ops.conditioned_mlp(features, b.sigma_params, SIGMA, b.cond, **options)
     code = h[:, 1:].contiguous()
     return h, ops.conditioned_mlp(code, b.color_params, VIEW_NET, b.views, b.ray_indices, **options)

@@ -41,23 +41,23 @@ def _best_rate(run: Callable[[int], float], seconds: float, attempts: int) -> fl
 
 
 def _of_cpu(threads: int, quick: bool) -> Ceilings:
-    seconds, attempts = (0.002, 1) if quick else (0.05, 5)
+    seconds, attempts = (0.002, 3) if quick else (0.05, 5)
     ops, found = _native.ops(), Ceilings()
-    small = torch.rand(threads, 1024)
-    large = torch.rand(threads, READ_MB * 2**18)
-    for name in ops._ceiling_names().split(","):
-        kind, isa = name.split()
-        if kind in ("fma", "dot"):
-            found[name] = _best_rate(lambda n, name=name: ops._run_ceiling(name, small, n), seconds, attempts)  # type: ignore[misc]
-        elif kind == "read":
-            rate = _best_rate(lambda n, name=name: ops._run_ceiling(name, large, n), seconds, attempts)  # type: ignore[misc]
-            found["read"] = max(found.get("read", 0.0), rate)
-        else:
+
+    def attempt(key: str, loop: str, megabytes: float) -> None:
+        buffers = torch.rand(threads, int(megabytes * 2**18))
+        rate = _best_rate(lambda n: ops._run_ceiling(loop, buffers, n), seconds, attempts)
+        found[key] = max(found.get(key, 0.0), rate)
+
+    for loop in ops._ceiling_names().split(","):
+        kind = loop.split()[0]
+        if kind == "read":
+            attempt("read", loop, READ_MB)
+        elif kind == "gather":
             for size in GATHER_MB:
-                table = torch.rand(threads, int(size * 2**18))
-                rate = _best_rate(lambda n, name=name, t=table: ops._run_ceiling(name, t, n), seconds, attempts)  # type: ignore[misc]
-                key = f"gather {size} MB"
-                found[key] = max(found.get(key, 0.0), rate)
+                attempt(f"gather {size:g} MB", loop, size)
+        else:
+            attempt(loop, loop, 2**-8)
     return found
 
 
@@ -75,10 +75,10 @@ def _of_cuda(quick: bool) -> Ceilings:
     for size in GATHER_MB:
         table = torch.rand(int(size * 2**17), 2, device="cuda")
         rows = places % len(table)
-        found[f"gather {size} MB"] = len(rows) / _device_time(lambda t=table, r=rows: t[r])  # type: ignore[misc]
+        found[f"gather {size:g} MB"] = len(rows) / _device_time(lambda t=table, r=rows: t[r])  # type: ignore[misc]
         ones = torch.ones(len(rows), 2, device="cuda")
         seconds = _device_time(lambda t=table, r=rows, o=ones: t.index_add_(0, r, o))  # type: ignore[misc]
-        found[f"atomics {size} MB"] = len(rows) / seconds
+        found[f"atomics {size:g} MB"] = len(rows) / seconds
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=Settings.rounds)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--no-sweeps", action="store_true", help="without the series for the plots")
-    parser.add_argument("--quick", action="store_true", help="tiny inputs, seconds: checks that all works")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny inputs, no torch.compile: checks in seconds that all works"
+    )
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"))
     parser.add_argument("--tolerance", type=float, default=0.1, help="of --compare, as a share")
     parser.add_argument("--report", type=Path, metavar="RESULT.json", help="writes --out and its plots")
@@ -43,7 +45,8 @@ def run(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     try:
         if args.compare:
-            lines, worse = results.compare(*map(load, args.compare), args.tolerance)
+            before, after = map(load, args.compare)
+            lines, worse = results.compare(before, after, args.tolerance)
             print(aligned(lines))
             return int(worse)
         if args.report:
@@ -65,9 +68,13 @@ def load(path: Path) -> dict:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputFileError(f"{path} is no result of the benchmark ({error}); give a file of --json") from error
+        raise InputFileError(
+            f"{path} is no result of the benchmark ({error}); give a file of --json"
+        ) from error
     if not isinstance(record, dict) or record.get("schema") != results.SCHEMA:
-        raise InputFileError(f"{path} is no result of this version of the benchmark; measure again with --json")
+        raise InputFileError(
+            f"{path} is no result of this version of the benchmark; measure again with --json"
+        )
     return record
 
 
@@ -84,21 +91,30 @@ def measured(args: argparse.Namespace, argv: list[str]) -> dict:
         record["pinned"][str(n)] = args.device == "cpu" and pool_is_pinned(n)
         record["ceilings"][str(n)] = ceilings.measure(args.device, n, args.quick)
         print_ceilings(n, record["ceilings"][str(n)], record["pinned"][str(n)])
-    for workload in map(lambda w: only_isas(w, args.isa), bench.workloads(groups.chosen(args.groups))):
+    for workload in map(
+        lambda w: selected(w, args.isa, args.quick), bench.workloads(groups.chosen(args.groups))
+    ):
         for n in threads[:1] if workload.group == "import" else threads:
             torch.set_num_threads(n)
             rows = measure(workload, n, args.device, settings)
             figures = [with_roof(row, workload, record["ceilings"][str(n)]) for row in rows]
             record["results"] += figures
-            print(f"\n{workload.group}, {n} thread{'s' * (n > 1)}\n{aligned(table(figures, args.device))}", flush=True)
+            print(
+                f"\n{workload.group}, {n} thread{'s' * (n > 1)}\n{aligned(table(figures, args.device))}",
+                flush=True,
+            )
     record["scene"] = {str(size): asdict(counts) for size, counts in sorted(bench.counts.items())}
     for size, counts in record["scene"].items():
-        print(f"bench head at {size}: " + ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in counts.items()))
+        print(
+            f"bench head at {size}: " + ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in counts.items())
+        )
     record["ratio_table"] = results.ratio_table(record["results"])
     record["ratios"] = results.headline_ratios(record["ratio_table"])
     if not args.no_sweeps and not args.groups:
         torch.set_num_threads(threads[-1])
-        record["sweeps"] = sweeps.all_sweeps(args.device, threads, args.quick, say=lambda t: print(t, flush=True))
+        record["sweeps"] = sweeps.all_sweeps(
+            args.device, threads, args.quick, say=lambda t: print(t, flush=True)
+        )
     return record
 
 
@@ -114,14 +130,16 @@ def _check(args: argparse.Namespace) -> None:
         raise NerfadError("--rounds and --threads must be at least 1")
 
 
-def only_isas(workload: Workload, wanted: list[str] | None) -> Workload:
-    """The workload without our contenders on other instruction sets."""
-    import dataclasses
+def selected(workload: Workload, isas: list[str] | None, quick: bool) -> Workload:
+    """The workload without our contenders on other instruction sets, and in a quick run without
+    torch.compile, which takes longer to compile than all the rest to run."""
 
     def stays(contender: Contender) -> bool:
-        return not wanted or contender.isa is None or contender.isa in wanted
+        if quick and contender.name == "compile":
+            return False
+        return not isas or contender.isa is None or contender.isa in isas
 
-    return dataclasses.replace(workload, contenders=tuple(filter(stays, workload.contenders)))
+    return replace(workload, contenders=tuple(filter(stays, workload.contenders)))
 
 
 def with_roof(row: Row, workload: Workload, roofs: ceilings.Ceilings) -> dict:
@@ -174,7 +192,10 @@ def aligned(lines: list[list[str]]) -> str:
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
 
     def one(line: list[str]) -> str:
-        cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:-1], widths[1:-1], strict=True))]
+        cells = [
+            line[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(line[1:-1], widths[1:-1], strict=True)),
+        ]
         return "  ".join([*cells, line[-1]]).rstrip()
 
     return "\n".join(map(one, lines))

@@ -1,4 +1,4 @@
-"""What competes: a contender runs one piece of work; a workload is the piece, its exact result and its size."""
+"""What competes: a contender runs a piece of work; a workload is the piece, its exact result and its size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A group of the benchmark. The gate compares what `digest` makes of the outputs, outside of the clock."""
+    """A group of the benchmark. The gate compares what `digest` makes of the outputs, off the clock."""
 
     group: str
     rays: int
@@ -116,7 +116,9 @@ def isas(precision: str = "float32") -> list[str]:
     return plain if precision == "float32" else [plain[-1], *(x for x in levels if x in BF16_ISAS)]
 
 
-def ours(name: str, run: Run, device: str, precision: str = "float32", capturable: bool = False) -> list[Contender]:
+def ours(
+    name: str, run: Run, device: str, precision: str = "float32", capturable: bool = False
+) -> list[Contender]:
     """Our own kernels: a contender for each instruction set, or one on CUDA."""
     levels: list[str | None] = list(isas(precision)) if device == "cpu" else [None]
     return [Contender(name, {"": run}, level, precision, capturable=capturable) for level in levels]

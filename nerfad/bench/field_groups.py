@@ -60,8 +60,12 @@ def gradient_seeds(outputs: Sequence[Tensor]) -> list[Tensor]:
     return seeds
 
 
-def backward(outputs: Sequence[Tensor], leaves: Sequence[Tensor], seeds: Sequence[Tensor]) -> Sequence[Tensor]:
-    return torch.autograd.grad(list(outputs), list(leaves), [s.to(o.dtype) for s, o in zip(seeds, outputs, strict=True)])
+def backward(
+    outputs: Sequence[Tensor], leaves: Sequence[Tensor], seeds: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    return torch.autograd.grad(
+        list(outputs), list(leaves), [s.to(o.dtype) for s, o in zip(seeds, outputs, strict=True)]
+    )
 
 
 def under_autocast(run: Run, device: str) -> Run:
@@ -76,10 +80,13 @@ def under_autocast(run: Run, device: str) -> Run:
 def compiled_field(batched: bool) -> Callable:
     """The plain-torch field under torch.compile. One object, so that all groups share its compilations."""
 
-    def field(positions, ray_indices, views, table, sigma_params, color_params, cond):  # type: ignore[no-untyped-def]
-        parts = dict(positions=positions, ray_indices=ray_indices, views=views, table=table)
-        parts |= dict(sigma_params=sigma_params, color_params=color_params, cond=cond)
-        return field_in_torch(Batch(t_starts=None, t_ends=None, packed_info=None, rays=None, **parts), batched=batched)  # type: ignore[arg-type]
+    def field(
+        positions: Tensor, ray_indices: Tensor, views: Tensor, table: Tensor, *others: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        none = positions[:0, 0]
+        return field_in_torch(
+            Batch(positions, ray_indices, none, none, none, views, table, *others, rays={}), batched=batched
+        )
 
     return torch.compile(field, dynamic=False)
 
@@ -95,7 +102,9 @@ def compiled_fields() -> dict[str, Field]:
     return {name: functools.partial(field_compiled, batched=b) for name, b in names.items()}
 
 
-def _workload(group: str, b: Batch, work: Work, expected: Sequence[Tensor], contenders: list[Contender], **more) -> Workload:  # type: ignore[no-untyped-def]
+def _workload(
+    group: str, b: Batch, work: Work, expected: Sequence[Tensor], contenders: list[Contender], **more
+) -> Workload:  # type: ignore[no-untyped-def]
     exact = tuple(t.detach() for t in expected)
     return Workload(group, b.n_rays, b.n_rays_hit, b.n_samples, work, exact, tuple(contenders), **more)
 
@@ -104,7 +113,10 @@ def encode_forward(b: Batch, device: str) -> Workload:
     exact = b.cast(torch.float64)
     expected = [encode_reference(exact.positions, exact.table, GRID)]
     contenders = ours(
-        "ours", without_gradient(lambda: [ops.grid_encode(b.positions, b.table, GRID)]), device, capturable=True
+        "ours",
+        without_gradient(lambda: [ops.grid_encode(b.positions, b.table, GRID)]),
+        device,
+        capturable=True,
     )
     variants: dict[str, Run] = {}
     for lookup, batched in LOOKUPS:

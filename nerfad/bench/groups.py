@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nerfad.bench import field_groups, ray_groups, scene
 from nerfad.bench.batch import N_RAYS, Batch, on, training_batch
@@ -41,7 +41,12 @@ class Bench:
     def __init__(self, device: str, n_rays: int = N_RAYS, frame_sizes: dict[str, int] | None = None) -> None:
         self.device = device
         self.n_rays = n_rays
-        self.frame_sizes = frame_sizes or {"march": 256, "frame-256": 256, "frame-512": 512, "frame-1024": 1024}
+        self.frame_sizes = frame_sizes or {
+            "march": 256,
+            "frame-256": 256,
+            "frame-512": 512,
+            "frame-1024": 1024,
+        }
         self.counts: dict[int, scene.Counts] = {}
 
     @functools.cached_property
@@ -64,7 +69,7 @@ class Bench:
             return ray_groups.frame(name, frame, self.counts[size], self.device)
         if name == "import":
             return ray_groups.import_time()
-        builders = {
+        builders: dict[str, Callable[[Batch, str], Workload]] = {
             "encode-fwd": field_groups.encode_forward,
             "encode-bwd": field_groups.encode_backward,
             "mlp-fwd": functools.partial(field_groups.mlp, with_backward=False),

@@ -1,7 +1,7 @@
-"""Other people's kernels as contenders, where they are installed and there is a GPU: tiny-cuda-nn and nerfacc.
+"""Other people's kernels as contenders, where there is a GPU and they are installed: tiny-cuda-nn, nerfacc.
 
-Each adapter gives a peer our weights, rays and occupancy. tiny-cuda-nn's grid has another lattice (vertices are
-shifted by half a cell), so it is held against the float64 reference of its own lattice, on the same table.
+Each adapter gives a peer our weights, rays and occupancy. tiny-cuda-nn's grid has another lattice (vertices
+are shifted by half a cell), so it is held against the float64 reference of its own lattice, on the same table.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def tcnn_network(spec: MLPSpec, params: Tensor) -> Any:
 
 
 class TcnnField(torch.nn.Module):
-    """The bench head's networks on tiny-cuda-nn: the condition and the direction are copied into every row."""
+    """The bench head's networks on tiny-cuda-nn; condition and direction are copied into every row."""
 
     def __init__(self, b: Batch, with_grid: bool) -> None:
         super().__init__()
@@ -229,7 +229,12 @@ def nerfacc_march(estimator: Any, frame: dict) -> tuple[Tensor, Tensor, Tensor]:
     """(ray_indices, t_starts, t_ends) of all samples."""
     span = dict(t_min=frame["t_min"], t_max=torch.maximum(frame["t_min"], frame["t_max"]))
     return estimator.sampling(
-        frame["rays_o"], frame["rays_d"], render_step_size=STEP_SIZE, early_stop_eps=0.0, alpha_thre=0.0, **span
+        frame["rays_o"],
+        frame["rays_d"],
+        render_step_size=STEP_SIZE,
+        early_stop_eps=0.0,
+        alpha_thre=0.0,
+        **span,
     )
 
 
@@ -250,7 +255,9 @@ def marchers(frame: dict, device: str) -> list[Contender]:
     return [Contender("nerfacc", {"": run})]
 
 
-def nerfacc_integrate(sigmas: Tensor, rgbs: Tensor, t0: Tensor, t1: Tensor, ray: Tensor, n_rays: int) -> list[Tensor]:
+def nerfacc_integrate(
+    sigmas: Tensor, rgbs: Tensor, t0: Tensor, t1: Tensor, ray: Tensor, n_rays: int
+) -> list[Tensor]:
     import nerfacc  # type: ignore[import-not-found]
 
     weights, _, _ = nerfacc.render_weight_from_density(t0, t1, sigmas, ray_indices=ray, n_rays=n_rays)
@@ -264,7 +271,7 @@ def compositors(b: Batch, leaves: list[Tensor], seeds: list[Tensor], device: str
     ray = b.ray_indices.long()
 
     def run() -> Sequence[Tensor]:
-        outputs = nerfacc_integrate(*leaves, b.t_starts, b.t_ends, ray, b.n_rays)  # type: ignore[call-arg]
+        outputs = nerfacc_integrate(leaves[0], leaves[1], b.t_starts, b.t_ends, ray, b.n_rays)
         return torch.autograd.grad(outputs, leaves, [s.float() for s in seeds])
 
     return [Contender("nerfacc", {"": run})]

@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ EAGER_RAYS = 512 * 512  # more take plain torch many seconds
 LR, BETAS, EPS = 0.0, (0.9, 0.99), 1e-15  # rate 0: the same arithmetic, and every step the same work
 
 
-def march(frame: dict, counts: Counts, device: str) -> Workload:
+def march(frame: dict[str, Any], counts: Counts, device: str) -> Workload:
     """All samples of all rays of the frame, those behind an early stop as well."""
     arguments = march_arguments(frame)
 
@@ -53,7 +54,9 @@ def march(frame: dict, counts: Counts, device: str) -> Workload:
     contenders = ours("ours", lambda: ops.march(**arguments), device)
     contenders.append(Contender("eager", {"": without_gradient(reference)}))
     contenders += peers.marchers(frame, device)
-    written = 12.0 * counts.samples + 16.0 * counts.rays  # starts, ends, ray of each sample; counts of each ray
+    written = (
+        12.0 * counts.samples + 16.0 * counts.rays
+    )  # starts, ends, ray of each sample; counts of each ray
     work = Work(bytes=written + 32.0 * counts.rays)
     return Workload(
         *("march", counts.rays, counts.rays_hit, counts.samples, work),
@@ -74,10 +77,11 @@ def composite(b: Batch, device: str) -> Workload:
         return [x.to(dtype).clone().requires_grad_() for x in (sigmas, rgbs)]
 
     def step(fn: Callable, own: list[Tensor], seeds: list[Tensor], spans: tuple) -> Run:
-        return lambda: backward(fn(*own, *spans)[:2], own, seeds)
+        sigmas, rgbs = own
+        return lambda: backward(fn(sigmas, rgbs, *spans)[:2], own, seeds)
 
     exact, spans = leaves(torch.float64), tuple(x.double() if x.is_floating_point() else x for x in packed)
-    seeds = gradient_seeds(composite_reference(*exact, *spans)[:2])
+    seeds = gradient_seeds(composite_reference(exact[0], exact[1], *spans)[:2])
     own = leaves(torch.float32)
     contenders = ours("ours", step(ops.composite, own, seeds, packed), device)
     contenders.append(Contender("eager", {"": step(composite_reference, own, seeds, packed)}))
@@ -90,12 +94,14 @@ def composite(b: Batch, device: str) -> Workload:
     )
 
 
-def frame(group: str, frame: dict, counts: Counts, device: str) -> Workload:
+def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Workload:
     """A picture of the bench head, from rays to colours, with early termination."""
     rows = torch.linspace(0, counts.rays - 1, N_GATE_RAYS).long()
     per_ray = ("rays_o", "rays_d", "t_min", "t_max", "background")
     some = frame | {k: frame[k][rows] for k in per_ray}
-    in_double = {k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in some.items()}
+    in_double: dict[str, Any] = {
+        k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in some.items()
+    }
     expected = render_reference(**in_double)[:1]
 
     def render(fn: Callable[[], Tensor]) -> Run:
@@ -106,16 +112,20 @@ def frame(group: str, frame: dict, counts: Counts, device: str) -> Workload:
     if "precision" in inspect.signature(ops.render_rays_fused).parameters:
         precisions.append("bfloat16")
     for precision in precisions:
-        options = {} if precision == "float32" else {"precision": precision}
+        options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
         fused = functools.partial(ops.render_rays_fused, **frame, **options)
         contenders += ours("ours", render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
     half = frame | {"table": frame["table"].half()}
-    contenders += ours("ours, half table", render(lambda: ops.render_rays_fused(**half)[0]), device, "float16", True)
+    contenders += ours(
+        "ours, half table", render(lambda: ops.render_rays_fused(**half)[0]), device, "float16", True
+    )
     best = our_fields().get(("ours", "float32")) or our_fields()["ours, op by op", "float32"]
     portion = 1 << 16
     all_samples = functools.partial(op_by_op, field=best)
     contenders += ours("ours, op by op", render(lambda: chunked(all_samples, frame, portion)), device)
-    contenders += ours("RAD-style", render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device)
+    contenders += ours(
+        "RAD-style", render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device
+    )
     if counts.rays <= EAGER_RAYS:
         variants = {
             f"{name}, {n} steps": render(functools.partial(in_torch, frame, field, n))
@@ -196,7 +206,15 @@ def train_step(b: Batch, device: str) -> Workload:
         contenders.append(Contender(name, variants))
     work = Work(flop=2.0 * MACS * BACKWARD_PASSES * b.n_samples, gathers=2.0 * GATHERS * b.n_samples)
     return Workload(
-        *("train-step", b.n_rays, b.n_rays_hit, b.n_samples, work, tuple(reference(exact)), tuple(contenders)),
+        *(
+            "train-step",
+            b.n_rays,
+            b.n_rays_hit,
+            b.n_samples,
+            work,
+            tuple(x.detach() for x in reference(exact)),
+            tuple(contenders),
+        ),
         tolerance=5e-3,
         autocast=under_autocast(lambda: reference(b.with_gradients()), device),
     )
@@ -212,7 +230,11 @@ def import_time() -> Workload:
 
         return run
 
-    programs = {"python": "", "nerfad": "import nerfad", "torch": "import torch", "nerfad.ops": "import nerfad.ops"}
+    programs = {
+        "python": "",
+        "nerfad": "import nerfad",
+        "torch": "import torch",
+        "nerfad.ops": "import nerfad.ops",
+    }
     contenders = tuple(Contender(name, {"": of(code)}) for name, code in programs.items())
     return Workload("import", 0, 0, 0, Work(), (), contenders)
-

@@ -1,4 +1,4 @@
-"""A frame without a fused kernel: every op once over all samples, or in rounds as RAD-NeRF and its heirs do."""
+"""A frame without a fused kernel: every op once over all samples, or in rounds as RAD-NeRF does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from nerfad.ops.reference.sample_positions import sample_positions as positions_
 from nerfad.ops.reference.sh_encode import sh_encode as sh_reference
 
 EARLY_STOP = 1e-4
-RAYS_PER_MARCH = 1 << 15  # the reference looks at every step of every ray: a whole frame would fill the memory
+RAYS_PER_MARCH = (
+    1 << 15
+)  # the reference looks at every step of every ray: a whole frame would fill the memory
 
 
 def field_inputs(frame: dict, positions: Tensor, ray_indices: Tensor, views: Tensor) -> Batch:
@@ -66,8 +68,8 @@ def rad_style(frame: dict, field: Field) -> Tensor:
 
 
 def in_torch(frame: dict, field: Field, n_steps: int) -> Tensor:
-    """Plain torch at its best: march once, then rounds of `n_steps` samples of the rays that still go on; rays
-    that miss and slots without a sample are never evaluated."""
+    """Plain torch at its best: march once, then rounds of `n_steps` samples of the rays that go on; rays that
+    miss and slots without a sample are never evaluated."""
     device = frame["rays_o"].device
     starts, counts, t_starts, t_ends = _march_in_torch(frame)
     views = sh_reference(frame["rays_d"], 4)
@@ -118,4 +120,3 @@ def chunked(render: Callable[[dict], Tensor], frame: dict, n_rays: int) -> Tenso
         for first in range(0, frame["rays_o"].shape[0], n_rays)
     ]
     return torch.cat(parts)
-

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nerfad import _native, __version__
+from nerfad import __version__, _native
 
 SCHEMA = 1
 OURS = "ours"
@@ -67,7 +66,10 @@ def _commit() -> dict:
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "--short=10", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    return {
+        "commit": git("rev-parse", "--short=10", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }
 
 
 def timed(rows: Iterable[dict], group: str, contender: str) -> Iterator[dict]:
@@ -84,7 +86,9 @@ def ratio_table(rows: list[dict]) -> list[dict]:
                 for other in timed(rows, group, name):
                     if name == OURS or other["threads"] != mine["threads"]:
                         continue
-                    if other["isa"] not in (None, mine["isa"]) or (other["isa"] and other["precision"] != mine["precision"]):
+                    if other["isa"] not in (None, mine["isa"]) or (
+                        other["isa"] and other["precision"] != mine["precision"]
+                    ):
                         continue
                     found.append(_ratio(mine, other))
     return found
@@ -103,7 +107,7 @@ def _ratio(mine: dict, other: dict) -> dict:
 
 
 def headline_ratios(table: list[dict]) -> dict[str, float]:
-    """One number each, "field-fwd/eager": our fastest instruction set and precision, most threads, wall time."""
+    """One number each, "field-fwd/eager": our fastest kernel, the most threads, wall time."""
     best: dict[str, dict] = {}
     for entry in table:
         name = entry["ratio"]
@@ -129,7 +133,12 @@ def compare(before: dict, after: dict, tolerance: float) -> tuple[list[list[str]
             continue
         now = new.get(key_of(old))
         name = f"{old['contender']} [{old['isa']}]" if old["isa"] else old["contender"]
-        head = [old["group"], f"{name} {old['precision']}", str(old["threads"]), f"{1e3 * old['median_s']:.3f}"]
+        head = [
+            old["group"],
+            f"{name} {old['precision']}",
+            str(old["threads"]),
+            f"{1e3 * old['median_s']:.3f}",
+        ]
         mine = old["isa"] is not None or old["contender"].startswith(OURS)
         if now is None or now["status"] != "ok":
             verdict = "not measured" if now is None else now["status"]
@@ -146,5 +155,3 @@ def compare(before: dict, after: dict, tolerance: float) -> tuple[list[list[str]
         verdict = "" if not slower else "REGRESSION" if trusted else "slower, but contended"
         lines.append([*head, f"{1e3 * now['median_s']:.3f}", f"{change - 1:+.1%}", verdict])
     return lines, worse
-
-

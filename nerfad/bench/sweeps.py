@@ -57,7 +57,9 @@ def samples_sweep(device: str, rounds: int, sizes: list[int]) -> list[dict]:
             forward = without_gradient(lambda f=field, b=b: f(b))  # type: ignore[misc]
             for kind, run in (("forward", forward), ("forward and backward", trained)):
                 seconds = typical(run, device, rounds)  # type: ignore[arg-type]
-                points.append({"contender": name, "pass": kind, "samples": size, "samples_per_s": size / seconds})
+                points.append(
+                    {"contender": name, "pass": kind, "samples": size, "samples_per_s": size / seconds}
+                )
     return points
 
 
@@ -89,13 +91,20 @@ def steps_sweep(device: str, rounds: int, size: int) -> list[dict]:
 
 def threads_sweep(device: str, rounds: int, size: int, threads: list[int]) -> list[dict]:
     """Rays per second of a frame, and samples per second of the field, against the number of threads."""
-    frame, batch, before, points = on(device, scene.frame(size)), training_batch(device), torch.get_num_threads(), []
+    frame, batch, before, points = (
+        on(device, scene.frame(size)),
+        training_batch(device),
+        torch.get_num_threads(),
+        [],
+    )
     field = our_fields()["ours", "float32"]
     try:
         for n in threads:
             torch.set_num_threads(n)
             seconds = typical(without_gradient(lambda: field(batch)), device, rounds)
-            points.append(frame_point(device, rounds, frame, threads=n) | {"field_per_s": batch.n_samples / seconds})
+            points.append(
+                frame_point(device, rounds, frame, threads=n) | {"field_per_s": batch.n_samples / seconds}
+            )
     finally:
         torch.set_num_threads(before)
     return points

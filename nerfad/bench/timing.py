@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -108,6 +109,12 @@ def pool_is_pinned(threads: int) -> bool:
     return len(set(seen[0])) == threads and seen[0] == seen[1] == seen[2]
 
 
+def cpu_clock() -> float:
+    """CPU seconds of this process and of the ended processes that it started."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -161,7 +168,9 @@ def _prepared(
                 if best is None or seconds < 2 * best[0]:
                     seconds = min(seconds, seconds_of(run, device))
             except Exception as error:  # a peer or a compiler may fail in any way; the others go on
-                row.reason = row.reason or f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+                row.reason = (
+                    row.reason or f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+                )
                 continue
             if wrong:
                 row.status, row.reason = "mismatch", wrong
@@ -185,11 +194,11 @@ def _prepared(
 def _round(entry: _Entry, device: str) -> None:
     row, run = entry.row, entry.run
     with entry.contender.active():
-        waited, cpu, wall = threads_wait_s(), time.process_time(), time.perf_counter()
+        waited, cpu, wall = threads_wait_s(), cpu_clock(), time.perf_counter()
         for _ in range(row.iterations):
             run()
         synchronise(device)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        wall, cpu = time.perf_counter() - wall, cpu_clock() - cpu
         waited_after = threads_wait_s()
     row.wall_s.append(wall / row.iterations)
     row.cpu_s.append(cpu / row.iterations)
@@ -222,5 +231,3 @@ def _device_seconds(run: Callable[[], object], iterations: int) -> float:
     end.record()
     torch.cuda.synchronize()
     return start.elapsed_time(end) * 1e-3 / iterations
-
-

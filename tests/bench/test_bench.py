@@ -1,0 +1,184 @@
+"""The benchmark: it catches wrong contenders, flags regressions, counts its scene and writes what it says."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nerfad.bench import ceilings, command, report, results, scene
+from nerfad.bench.contender import Contender, Work, Workload
+from nerfad.bench.timing import QUICK, Row, measure
+from nerfad.errors import BackendError
+
+RIGHT = torch.arange(1.0, 9.0)
+GROUPS = ["march", "encode-fwd", "mlp-fwd", "field-fwd", "composite", "frame-256", "train-step"]
+
+
+def workload(**contenders) -> Workload:
+    made = tuple(Contender(name, {"": run}) for name, run in contenders.items())
+    return Workload("toy", 8, 4, 16, Work(flop=1e3), (RIGHT.double(),), made)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [RIGHT * 1.01, RIGHT[:-1], RIGHT * float("nan")],
+    ids=["one per cent off", "too short", "not a number"],
+)
+def test_a_wrong_contender_is_reported_and_not_timed(wrong):
+    good, bad = measure(workload(good=lambda: [RIGHT], bad=lambda: [wrong]), 1, settings=QUICK)
+    assert good.status == "ok" and len(good.wall_s) == QUICK.rounds
+    assert bad.status == "mismatch" and bad.wall_s == [] and "off by" in bad.reason
+
+
+def test_a_contender_that_fails_does_not_stop_the_others():
+    def broken():
+        raise RuntimeError("no compiler\nand more")
+
+    bad, good = measure(workload(bad=broken, good=lambda: [RIGHT]), 1, settings=QUICK)
+    assert bad.status == "failed" and bad.reason == "RuntimeError: no compiler"
+    assert good.status == "ok"
+
+
+def test_the_fastest_variant_is_named():
+    slow = lambda: [torch.stack([RIGHT] * 2000).mean(0)]  # noqa: E731
+    contender = Contender("both", {"slow": slow, "fast": lambda: [RIGHT]})
+    toy = Workload("toy", 8, 4, 16, Work(), (RIGHT.double(),), (contender,))
+    assert measure(toy, 1, settings=QUICK)[0].variant == "fast"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "waited", "contended"),
+    [(0.98, 0.0, False), (0.5, None, True), (0.5, 0.4, True), (0.5, 0.0, False)],
+    ids=["busy", "half busy", "waited for a core", "uses half of its threads"],
+)
+def test_a_round_that_was_held_up_is_contended(cpu, waited, contended):
+    row = Row("toy", "ours", None, "float32", 1, wall_s=[1.0], cpu_s=[cpu], waited_s=[waited])
+    assert row.contended is contended
+
+
+def result(
+    group="toy", contender="ours", isa="avx2", seconds=1.0, threads=1, contended=False, **more
+) -> dict:
+    figures = dict(median_s=seconds, cpu_median_s=seconds * threads, contended=contended, status="ok")
+    return (
+        dict(group=group, contender=contender, isa=isa, precision="float32", threads=threads) | figures | more
+    )
+
+
+def test_ratios():
+    rows = [
+        result(seconds=0.5),
+        result(isa="avx512", seconds=0.25),
+        result(isa="avx512", seconds=0.2, threads=2),
+        result(contender="eager", isa=None, seconds=2.0),
+        result(contender="eager", isa=None, seconds=1.2, threads=2, contended=True),
+        result(contender="compile", isa=None, status="failed"),
+    ]
+    table = results.ratio_table(rows)
+    found = {(e["isa"], e["threads"]): (e["ratio"], e["wall"], e["contended"]) for e in table}
+    assert found == {
+        ("avx2", 1): ("toy/eager", 4.0, False),
+        ("avx512", 1): ("toy/eager", 8.0, False),
+        ("avx512", 2): ("toy/eager", pytest.approx(6.0), True),
+    }
+    assert results.headline_ratios(table) == {"toy/eager": pytest.approx(6.0)}
+
+
+def write(path, *rows) -> str:
+    path.write_text(json.dumps({"schema": results.SCHEMA, "results": list(rows)}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        (dict(seconds=1.05), 0),
+        (dict(seconds=1.3), 1),
+        (dict(seconds=1.3, contended=True), 0),
+        (dict(status="mismatch"), 1),
+    ],
+    ids=["within the tolerance", "slower", "slower, but disturbed", "wrong now"],
+)
+def test_compare_flags_a_regression(tmp_path, capsys, after, code):
+    before, now = write(tmp_path / "a.json", result()), write(tmp_path / "b.json", result(**after))
+    assert command.run(["--compare", before, now]) == code
+    assert ("REGRESSION" in capsys.readouterr().out) == bool(code)
+
+
+def test_compare_measures_against_the_roof_of_each_run(tmp_path):
+    before = write(tmp_path / "a.json", result(roof=dict(name="fma avx2", share=0.5)))
+    slower_machine = write(tmp_path / "b.json", result(seconds=2.0, roof=dict(name="fma avx2", share=0.5)))
+    assert command.run(["--compare", before, slower_machine]) == 0
+
+
+def test_compare_says_what_is_wrong_with_a_file(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    assert command.run(["--compare", str(path), str(path)]) == 2
+    assert "measure again" in capsys.readouterr().err
+
+
+def test_scene_counts_are_checked():
+    frame = scene.frame(64)
+    counts = scene.checked_counts(frame)
+    assert counts.rays == 64 * 64 and counts.samples > counts.samples_after_termination
+    with pytest.raises(BackendError, match="instead of 21%"):
+        scene.checked_counts(frame | {"step_size": scene.STEP_SIZE * 2})
+
+
+def test_the_roof_is_the_one_that_takes_longest():
+    roofs = {"fma avx2": 1e9, ceilings.LEVEL: 1e6, "read": 1e9}
+    contender = Contender("ours", {}, "avx2")
+    assert ceilings.roof(Work(flop=1e9, gathers=2e6), contender, roofs) == (ceilings.LEVEL, 2.0)
+    assert ceilings.roof(Work(flop=1e9, gathers=5e5), contender, roofs) == ("fma avx2", 1.0)
+    assert ceilings.roof(Work(), contender, roofs) is None
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "quick.json"
+    arguments = ["--quick", "--threads", "1", "--json", str(path), "--groups", *GROUPS]
+    command_line = [sys.executable, "-m", "nerfad.bench", *arguments]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return path, json.loads(path.read_text()), done.stdout
+
+
+def test_a_quick_run_writes_the_whole_record(quick):
+    _, record, text = quick
+    assert record["schema"] == results.SCHEMA and record["command"].endswith(
+        "field-fwd composite frame-256 train-step"
+    )
+    assert "/" not in record["command"].replace("nerfad.bench", "")
+    for key in ("commit", "dirty", "cpu", "cores", "isa", "versions", "seed", "pinned", "ceilings", "scene"):
+        assert key in record
+    assert {r["group"] for r in record["results"]} == set(GROUPS)
+    assert [r for r in record["results"] if r["status"] != "ok"] == []
+    for r in record["results"]:
+        assert (
+            len(r["wall_s"]) == len(r["cpu_s"]) == QUICK.rounds
+            and r["median_s"] > 0
+            and r["roof"]["share"] > 0
+        )
+    assert {"field-fwd/eager", "frame-256/RAD-style", "train-step/eager"} <= set(record["ratios"])
+    assert "hit rays/s" in text and "samples after termination" in text
+
+
+def test_the_report_of_a_run(quick, tmp_path):
+    path, record, _ = quick
+    record["sweeps"]["threads"] = [dict(threads=n, rays_per_s=n * 1e6) for n in (1, 2)]
+    report.write(record, tmp_path / "performance.md")
+    text = (tmp_path / "performance.md").read_text()
+    assert "No GPU figure has been measured yet" in text and "these are no measurements" in text
+    assert "### field-fwd" in text and "images/performance-threads.svg" in text
+    assert (tmp_path / "images/performance-threads.svg").read_text().startswith("<svg xmlns")
+    assert str(path.parent) not in text
+
+
+def test_unknown_groups_and_instruction_sets_are_named(capsys):
+    assert command.run(["--quick", "--isa", "mmx"]) == 2
+    assert "mmx" in capsys.readouterr().err
+    assert command.run(["--quick", "--threads", "1", "--groups", "nothing"]) == 2
+    assert "there are march" in capsys.readouterr().err
