@@ -81,20 +81,20 @@ def compiled_field(batched: bool) -> Callable:
     """The plain-torch field under torch.compile. One object, so that all groups share its compilations."""
 
     def field(
-        positions: Tensor, ray_indices: Tensor, views: Tensor, table: Tensor, *others: Tensor
+        positions: Tensor, ray_indices: Tensor, views: Tensor, leaves: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         none = positions[:0, 0]
+        table, sigma_params, color_params, cond = leaves
+        samples = (positions, ray_indices, none, none, none)
         return field_in_torch(
-            Batch(positions, ray_indices, none, none, none, views, table, *others, rays={}), batched=batched
+            Batch(*samples, views, table, sigma_params, color_params, cond, {}), batched=batched
         )
 
     return torch.compile(field, dynamic=False)
 
 
 def field_compiled(b: Batch, batched: bool) -> tuple[Tensor, Tensor]:
-    return compiled_field(batched)(
-        b.positions, b.ray_indices, b.views, b.table, b.sigma_params, b.color_params, b.cond
-    )
+    return compiled_field(batched)(b.positions, b.ray_indices, b.views, tuple(b.leaves()))
 
 
 def compiled_fields() -> dict[str, Field]:

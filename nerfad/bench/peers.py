@@ -1,7 +1,7 @@
 """Other people's kernels as contenders, where there is a GPU and they are installed: tiny-cuda-nn, nerfacc.
 
 Each adapter gives a peer our weights, rays and occupancy. tiny-cuda-nn's grid has another lattice (vertices
-are shifted by half a cell), so it is held against the float64 reference of its own lattice, on the same table.
+are shifted by half a cell), so it is held against the float64 reference of its own lattice, on our numbers.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def composite(b: Batch, device: str) -> Workload:
         return lambda: backward(fn(sigmas, rgbs, *spans)[:2], own, seeds)
 
     exact, spans = leaves(torch.float64), tuple(x.double() if x.is_floating_point() else x for x in packed)
-    seeds = gradient_seeds(composite_reference(exact[0], exact[1], *spans)[:2])
+    seeds = gradient_seeds(composite_reference(exact[0], exact[1], spans[0], spans[1], spans[2])[:2])
     own = leaves(torch.float32)
     contenders = ours("ours", step(ops.composite, own, seeds, packed), device)
     contenders.append(Contender("eager", {"": step(composite_reference, own, seeds, packed)}))

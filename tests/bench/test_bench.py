@@ -154,7 +154,7 @@ def test_a_quick_run_writes_the_whole_record(quick):
     assert "/" not in record["command"].replace("nerfad.bench", "")
     for key in ("commit", "dirty", "cpu", "cores", "isa", "versions", "seed", "pinned", "ceilings", "scene"):
         assert key in record
-    assert {r["group"] for r in record["results"]} == set(GROUPS)
+    assert {r["group"] for r in record["results"]} >= set(GROUPS)
     assert [r for r in record["results"] if r["status"] != "ok"] == []
     for r in record["results"]:
         assert (
