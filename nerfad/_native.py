@@ -11,7 +11,7 @@ import torch
 from nerfad.errors import BackendError
 
 LIBRARY = Path(__file__).with_name("_C.so")
-ISAS = ("portable", "avx2", "avx512", "amx")
+ISAS = ("portable", "avx2", "avx512", "avx512bf16", "amx")
 
 
 @functools.cache

@@ -9,7 +9,7 @@ namespace nerfad {
 namespace {
 
 template <class T>
-const MlpKernels<T>& kernels() {
+const MlpKernels<T>& exact_kernels() {
 #if defined(__x86_64__)
   if constexpr (sizeof(T) == sizeof(float)) {
     if (current_isa() >= Isa::kAvx512) return mlp_kernels_avx512();
@@ -19,10 +19,43 @@ const MlpKernels<T>& kernels() {
   return mlp_kernels<PortableSimd<T>>();
 }
 
+const MlpKernels<float>& rounded_kernels() {
+#if defined(__x86_64__)
+  if (current_isa() >= Isa::kAvx512) return mlp_kernels_rounded_avx512();
+  if (current_isa() >= Isa::kAvx2) return mlp_kernels_rounded_avx2();
+#endif
+  return mlp_kernels<Bf16Rounded<PortableSimd<float>>, PortableSimd<float>>();
+}
+
+// Calls run(kernels) with those for the precision on this machine.
+template <class T, class Run>
+auto with_kernels(MlpPrecision precision, const Run& run) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (precision == MlpPrecision::kBFloat16) {
+#if defined(__x86_64__)
+      if (current_isa() >= Isa::kAvx512Bf16) return run(mlp_kernels_avx512bf16());
+#endif
+      return run(rounded_kernels());
+    }
+  }
+  return run(exact_kernels<T>());
+}
+
+// The packed weights as these kernels multiply them; `memory` holds them where they are rounded.
+template <class T, class Operand, template <class, class> class Packed>
+Packed<T, Operand> as_operands(const MlpKernels<T, Operand>& kernels, const Packed<T, T>& exact,
+                               [[maybe_unused]] Operand* memory) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (kernels.rounds) return round_weights(exact, memory);
+  }
+  if constexpr (sizeof(T) == sizeof(Operand)) return exact;
+  return {};
+}
+
 // Packs the weights and folds all conditions into biases.
-template <class T>
-PackedMlp<T> pack_and_fold(const ConditionedMlpFwd<T>& p, T* memory, T* last_conditions,
-                           const ParallelFor& parallel_for) {
+template <class T, class Operand>
+PackedMlp<T> pack_and_fold(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& p, T* memory,
+                           T* last_conditions, const ParallelFor& parallel_for) {
   const PackedMlp<T> mlp = pack_mlp_forward(p, memory);
   const int64_t whole = p.n_cond / kMlpTile * kMlpTile, d_cond = p.shape.d_cond;
   std::memset(last_conditions, 0, sizeof(T) * static_cast<size_t>(kMlpTile * d_cond));
@@ -31,10 +64,10 @@ PackedMlp<T> pack_and_fold(const ConditionedMlpFwd<T>& p, T* memory, T* last_con
                 sizeof(T) * static_cast<size_t>((p.n_cond - whole) * d_cond));
   }
   const TaskSplit split = split_conditions(p.n_cond);
-  const MlpKernels<T>& k = kernels<T>();
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     const int64_t last = end * split.per_task < p.n_cond ? end * split.per_task : p.n_cond;
-    k.fold({mlp, p.cond, last_conditions, memory + mlp.folded_at(), p.n_cond, begin * split.per_task, last});
+    kernels.fold(
+        {mlp, p.cond, last_conditions, memory + mlp.folded_at(), p.n_cond, begin * split.per_task, last});
   });
   return mlp;
 }
@@ -57,8 +90,9 @@ void add_to(T* to, const T* from, int n) {
 }
 
 // Row n of layer l's weight, and its bias: sums over tasks in their order.
-template <class T>
-void reduce_row(const ConditionedMlpBwd<T>& p, const BackwardScratch<T>& m, int64_t n_tasks, int l, int n) {
+template <class T, class Operand>
+void reduce_row(const ConditionedMlpBwd<T>& p, const BackwardScratch<T, Operand>& m, int64_t n_tasks, int l,
+                int n) {
   const MlpShape& s = p.fwd.shape;
   const MlpGradSums<T> sums{s, nullptr};
   T* row = p.grad_params + s.weight_at(l) + static_cast<int64_t>(n) * s.row(l);
@@ -82,9 +116,10 @@ void reduce_row(const ConditionedMlpBwd<T>& p, const BackwardScratch<T>& m, int6
 
 // From the tasks' sums for single conditions to the gradients of all conditions and what they are multiplied
 // with.
-template <class T>
-void unfold(const ConditionedMlpBwd<T>& p, const BackwardPlan& plan, const BackwardScratch<T>& m,
-            const PackedMlpGrad<T>& grad_mlp, const ParallelFor& parallel_for) {
+template <class T, class Operand>
+void unfold(const MlpKernels<T, Operand>& kernels, const ConditionedMlpBwd<T>& p, const BackwardPlan& plan,
+            const BackwardScratch<T, Operand>& m, const PackedMlpGrad<T>& grad_mlp,
+            const ParallelFor& parallel_for) {
   constexpr int64_t kConditionsPerTask = 256;
   const MlpShape& s = p.fwd.shape;
   const int width = mlp_padded(s.d_hidden);
@@ -94,77 +129,99 @@ void unfold(const ConditionedMlpBwd<T>& p, const BackwardPlan& plan, const Backw
   });
   const TaskSplit split = split_conditions(p.fwd.n_cond);
   const int64_t bias_at = static_cast<int64_t>(s.d_hidden) * mlp_padded(s.d_cond);
-  const MlpKernels<T>& k = kernels<T>();
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       T* sums = m.fold_sums + task * m.fold_size;
       const int64_t first = task * split.per_task, last = first + split.per_task;
-      k.fold_grad({&p, grad_mlp, m.folded_grad, sums, sums + bias_at,
-                   m.fold_sums + split.n_tasks * m.fold_size + task * m.fold_buffer_size, first,
-                   last < p.fwd.n_cond ? last : p.fwd.n_cond});
+      kernels.fold_grad({&p, grad_mlp, m.folded_grad, sums, sums + bias_at,
+                         m.fold_sums + split.n_tasks * m.fold_size + task * m.fold_buffer_size, first,
+                         last < p.fwd.n_cond ? last : p.fwd.n_cond});
     }
   });
 }
 
-}  // namespace
-
-template <class T>
-int64_t conditioned_mlp_fwd_scratch(const ConditionedMlpFwd<T>& p, int n_threads) {
-  return ForwardScratch<T>(p, nullptr, n_threads).needed;
-}
-
-template <class T>
-void conditioned_mlp_fwd_cpu(const ConditionedMlpFwd<T>& p, const ParallelFor& parallel_for) {
-  const ForwardScratch<T> m(p, p.scratch, parallel_for.n_threads());
-  const PackedMlp<T> mlp = pack_and_fold(p, m.packed, m.last_conditions, parallel_for);
+template <class T, class Operand>
+void forward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& p,
+             const ParallelFor& parallel_for) {
+  const ForwardScratch<T, Operand> m(p, p.scratch, parallel_for.n_threads());
+  const PackedMlp<T> exact = pack_and_fold(kernels, p, m.packed, m.last_conditions, parallel_for);
+  const PackedMlp<T, Operand> mlp = as_operands(kernels, exact, m.operands);
   const TaskSplit split = split_in_tiles(p.n_samples, kTasksPerThread * parallel_for.n_threads());
-  const MlpKernels<T>& k = kernels<T>();
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     const int64_t last = end * split.per_task;
-    k.forward({&p, mlp, m.buffers + begin * m.buffer_size, begin * split.per_task,
-               last < p.n_samples ? last : p.n_samples});
+    kernels.forward({&p, mlp, m.buffers + begin * m.buffer_size, begin * split.per_task,
+                     last < p.n_samples ? last : p.n_samples});
   });
 }
 
-template <class T>
-int64_t conditioned_mlp_bwd_scratch(const ConditionedMlpBwd<T>& p) {
-  const BackwardPlan plan = plan_backward(p.fwd.cond_index, p.fwd.n_samples, p.fwd.n_cond);
-  return BackwardScratch<T>(p, plan, nullptr).needed;
-}
-
-template <class T>
-void conditioned_mlp_bwd_cpu(const ConditionedMlpBwd<T>& p, const ParallelFor& parallel_for) {
+template <class T, class Operand>
+void backward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpBwd<T>& p,
+              const ParallelFor& parallel_for) {
   constexpr int64_t kRowsPerTask = 16;
   const ConditionedMlpFwd<T>& f = p.fwd;
   const MlpShape& s = f.shape;
   const BackwardPlan plan = plan_backward(f.cond_index, f.n_samples, f.n_cond);
-  const BackwardScratch<T> m(p, plan, f.scratch);
-  const PackedMlp<T> mlp = pack_and_fold(f, m.packed, m.last_conditions, parallel_for);
-  const PackedMlpGrad<T> grad_mlp = pack_mlp_grad(s, f.params, m.packed_grad);
+  const BackwardScratch<T, Operand> m(p, plan, f.scratch);
+  const PackedMlp<T> exact = pack_and_fold(kernels, f, m.packed, m.last_conditions, parallel_for);
+  const PackedMlpGrad<T> exact_grad = pack_mlp_grad(s, f.params, m.packed_grad);
+  const PackedMlp<T, Operand> mlp = as_operands(kernels, exact, m.operands);
+  const PackedMlpGrad<T, Operand> grad_mlp = as_operands(kernels, exact_grad, m.grad_operands);
   const int64_t n_tasks = plan.samples.n_tasks;
-  const MlpKernels<T>& k = kernels<T>();
   parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task * plan.samples.per_task, last = first + plan.samples.per_task;
-      k.backward({&p,
-                  mlp,
-                  grad_mlp,
-                  {s, m.sums + task * m.sums_size},
-                  m.folded_rows + plan.first_row[task] * mlp_padded(s.d_hidden),
-                  plan.low[task],
-                  plan.n_conditions[task],
-                  m.buffers + begin * m.buffer_size,
-                  first,
-                  last < f.n_samples ? last : f.n_samples});
+      kernels.backward({&p,
+                        mlp,
+                        grad_mlp,
+                        {s, m.sums + task * m.sums_size},
+                        m.folded_rows + plan.first_row[task] * mlp_padded(s.d_hidden),
+                        plan.low[task],
+                        plan.n_conditions[task],
+                        m.buffers + begin * m.buffer_size,
+                        first,
+                        last < f.n_samples ? last : f.n_samples});
     }
   });
-  unfold(p, plan, m, grad_mlp, parallel_for);
+  unfold(kernels, p, plan, m, exact_grad, parallel_for);
   parallel_for(s.n_hidden * s.d_hidden + s.d_out, kRowsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int above = static_cast<int>(i / s.d_hidden), layer = above < s.n_hidden ? above : s.n_hidden;
       reduce_row(p, m, n_tasks, layer, static_cast<int>(i) - layer * s.d_hidden);
     }
   });
+}
+
+template <class T, class Operand>
+int64_t forward_scratch(const MlpKernels<T, Operand>&, const ConditionedMlpFwd<T>& p, int n_threads) {
+  return ForwardScratch<T, Operand>(p, nullptr, n_threads).needed;
+}
+
+template <class T, class Operand>
+int64_t backward_scratch(const MlpKernels<T, Operand>&, const ConditionedMlpBwd<T>& p) {
+  const BackwardPlan plan = plan_backward(p.fwd.cond_index, p.fwd.n_samples, p.fwd.n_cond);
+  return BackwardScratch<T, Operand>(p, plan, nullptr).needed;
+}
+
+}  // namespace
+
+template <class T>
+int64_t conditioned_mlp_fwd_scratch(const ConditionedMlpFwd<T>& p, int n_threads) {
+  return with_kernels<T>(p.precision, [&](const auto& k) { return forward_scratch(k, p, n_threads); });
+}
+
+template <class T>
+void conditioned_mlp_fwd_cpu(const ConditionedMlpFwd<T>& p, const ParallelFor& parallel_for) {
+  with_kernels<T>(p.precision, [&](const auto& k) { forward(k, p, parallel_for); });
+}
+
+template <class T>
+int64_t conditioned_mlp_bwd_scratch(const ConditionedMlpBwd<T>& p) {
+  return with_kernels<T>(p.fwd.precision, [&](const auto& k) { return backward_scratch(k, p); });
+}
+
+template <class T>
+void conditioned_mlp_bwd_cpu(const ConditionedMlpBwd<T>& p, const ParallelFor& parallel_for) {
+  with_kernels<T>(p.fwd.precision, [&](const auto& k) { backward(k, p, parallel_for); });
 }
 
 #define NERFAD_INSTANTIATE(T)                                                             \

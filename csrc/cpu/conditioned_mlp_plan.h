@@ -81,33 +81,47 @@ class Scratch {
   int64_t used_ = 0;
 };
 
-template <class T>
+// Space for n operands, in elements of T.
+template <class T, class Operand>
+Operand* take_operands(Scratch<T>& memory, int64_t n) {
+  return reinterpret_cast<Operand*>(memory.take(ceil_div(n * sizeof(Operand), sizeof(T))));
+}
+
+template <class T, class Operand>
 struct ForwardScratch {
   T *packed, *last_conditions, *buffers;
+  Operand* operands;
   int64_t buffer_size, needed;
 
   ForwardScratch(const ConditionedMlpFwd<T>& p, T* start, int n_threads) {
+    const PackedMlp<T, Operand> mlp{p.shape, nullptr};
     Scratch<T> memory(start);
-    packed = memory.take(PackedMlp<T>{p.shape, nullptr}.forward_size(p.n_cond));
+    packed = memory.take(mlp.forward_size(p.n_cond));
+    operands = take_operands<T, Operand>(memory, mlp.operands_at(p.shape.n_layers()));
     last_conditions = memory.take(static_cast<int64_t>(kMlpTile) * p.shape.d_cond);
-    buffer_size = MlpForwardBuffers<T>::size(p.shape);
+    buffer_size = MlpForwardBuffers<T, Operand>::size(p.shape);
     buffers = memory.take(kTasksPerThread * n_threads * buffer_size);
     needed = memory.needed();
   }
 };
 
-template <class T>
+template <class T, class Operand>
 struct BackwardScratch {
   T *packed, *last_conditions, *packed_grad, *sums, *folded_rows, *folded_grad, *fold_sums, *buffers;
+  Operand *operands, *grad_operands;
   int64_t sums_size, fold_size, fold_buffer_size, buffer_size, needed;
 
   BackwardScratch(const ConditionedMlpBwd<T>& p, const BackwardPlan& plan, T* start) {
     const MlpShape& s = p.fwd.shape;
+    const PackedMlp<T, Operand> mlp{s, nullptr};
+    const PackedMlpGrad<T, Operand> grad_mlp{s, nullptr};
     const int width = mlp_padded(s.d_hidden), cond_width = mlp_padded(s.d_cond);
     Scratch<T> memory(start);
-    packed = memory.take(PackedMlp<T>{s, nullptr}.forward_size(p.fwd.n_cond));
+    packed = memory.take(mlp.forward_size(p.fwd.n_cond));
+    operands = take_operands<T, Operand>(memory, mlp.operands_at(s.n_layers()));
     last_conditions = memory.take(static_cast<int64_t>(kMlpTile) * s.d_cond);
-    packed_grad = memory.take(PackedMlpGrad<T>{s, nullptr}.size());
+    packed_grad = memory.take(grad_mlp.size());
+    grad_operands = take_operands<T, Operand>(memory, grad_mlp.operands_at(s.n_layers()));
     sums_size = aligned_count(MlpGradSums<T>{s, nullptr}.size());
     sums = memory.take(plan.samples.n_tasks * sums_size);
     folded_rows = memory.take(plan.first_row[plan.samples.n_tasks] * width);
@@ -115,7 +129,7 @@ struct BackwardScratch {
     fold_size = aligned_count(static_cast<int64_t>(s.d_hidden) * cond_width + width);
     fold_buffer_size = aligned_count(2 * kMlpTile * cond_width);
     fold_sums = memory.take(split_conditions(p.fwd.n_cond).n_tasks * (fold_size + fold_buffer_size));
-    buffer_size = MlpBackwardBuffers<T>::size(s);
+    buffer_size = MlpBackwardBuffers<T, Operand>::size(s);
     buffers = memory.take(plan.samples.n_tasks * buffer_size);
     needed = memory.needed();
   }

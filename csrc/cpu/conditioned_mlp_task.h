@@ -1,22 +1,24 @@
 // What one thread of the conditioned MLP works on, and the table of kernels of one instruction set.
 #pragma once
+#include <initializer_list>
+
 #include "mlp_pack.h"
 
 namespace nerfad {
 
-template <class T>
+template <class T, class Operand = T>
 struct MlpForwardTask {
   const ConditionedMlpFwd<T>* fwd;
-  PackedMlp<T> mlp;
+  PackedMlp<T, Operand> mlp;
   T* scratch;          // [MlpForwardBuffers::size]
   int64_t begin, end;  // samples; begin is a multiple of the tile
 };
 
-template <class T>
+template <class T, class Operand = T>
 struct MlpBackwardTask {
   const ConditionedMlpBwd<T>* bwd;
-  PackedMlp<T> mlp;
-  PackedMlpGrad<T> grad_mlp;
+  PackedMlp<T, Operand> mlp;
+  PackedMlpGrad<T, Operand> grad_mlp;
   MlpGradSums<T> sums;      // out
   T* folded;                // out [rows, padded d_hidden] gradients of the conditions that the task meets
   int32_t first_condition;  // that of folded's first row
@@ -49,56 +51,83 @@ struct MlpFoldGradTask {
   int64_t begin, end;
 };
 
-template <class T>
+template <class T, class Operand = T>
 struct MlpKernels {
-  void (*forward)(const MlpForwardTask<T>&);
-  void (*backward)(const MlpBackwardTask<T>&);
+  void (*forward)(const MlpForwardTask<T, Operand>&);
+  void (*backward)(const MlpBackwardTask<T, Operand>&);
   void (*fold)(const MlpFoldTask<T>&);
   void (*fold_grad)(const MlpFoldGradTask<T>&);
+  bool rounds;  // operands
 };
 
 const MlpKernels<float>& mlp_kernels_avx2();
 const MlpKernels<float>& mlp_kernels_avx512();
+const MlpKernels<float>& mlp_kernels_rounded_avx2();  // bfloat16 operands, held as float32
+const MlpKernels<float>& mlp_kernels_rounded_avx512();
+const MlpKernels<float, BFloat16>& mlp_kernels_avx512bf16();
 
 constexpr int kMaxHiddenLayers = 16;
 
+// A tile's operands, in elements of T.
+template <class T, class Operand>
+constexpr int64_t tile_size(int width) {
+  return static_cast<int64_t>(kMlpTile) * operand_padded<Operand>(width) * sizeof(Operand) / sizeof(T);
+}
+
 // Tile buffers; hidden layers alternate between two.
-template <class T>
+template <class T, class Operand = T>
 struct MlpForwardBuffers {
-  T* hidden[kMaxHiddenLayers];
-  T *x, *out;
+  Operand* hidden[kMaxHiddenLayers];
+  Operand* x;
+  T* out;
 
   static int64_t size(const MlpShape& s) {
-    return aligned_count(kMlpTile * (2 * mlp_padded(s.d_hidden) + mlp_padded(s.d_in) + mlp_padded(s.d_out)));
+    return aligned_count(2 * tile_size<T, Operand>(s.d_hidden) + tile_size<T, Operand>(s.d_in) +
+                         tile_size<T, T>(s.d_out));
   }
   MlpForwardBuffers(const MlpShape& s, T* memory) {
-    const int64_t tile = kMlpTile * mlp_padded(s.d_hidden);
-    for (int l = 0; l < s.n_hidden; ++l) hidden[l] = memory + (l % 2) * tile;
-    x = memory + 2 * tile;
-    out = x + kMlpTile * mlp_padded(s.d_in);
+    const int64_t tile = tile_size<T, Operand>(s.d_hidden);
+    for (int l = 0; l < s.n_hidden; ++l) hidden[l] = reinterpret_cast<Operand*>(memory + (l % 2) * tile);
+    memory += 2 * tile;
+    x = reinterpret_cast<Operand*>(memory);
+    out = memory + tile_size<T, Operand>(s.d_in);
   }
 };
 
 // Tile buffers; every hidden layer is kept.
-template <class T>
+template <class T, class Operand = T>
 struct MlpBackwardBuffers {
-  T* hidden[kMaxHiddenLayers];
-  T *x, *out, *delta[2];
+  Operand* hidden[kMaxHiddenLayers];
+  Operand* x;
+  T *out, *delta[2], *grad_x;
+  Operand *delta_rows, *delta_columns, *input_columns;  // see tile_operands and side_by_side
 
   static int widest(const MlpShape& s) {
-    const int a = mlp_padded(s.d_hidden), b = mlp_padded(s.d_in), c = mlp_padded(s.d_out);
-    return a > b ? (a > c ? a : c) : (b > c ? b : c);
+    const int hidden = s.d_hidden > s.d_in ? s.d_hidden : s.d_in;
+    return hidden > s.d_out ? hidden : s.d_out;
   }
   static int64_t size(const MlpShape& s) {
-    return aligned_count(kMlpTile * (s.n_hidden * mlp_padded(s.d_hidden) + mlp_padded(s.d_in) +
-                                     mlp_padded(s.d_out) + 2 * widest(s)));
+    return aligned_count(s.n_hidden * tile_size<T, Operand>(s.d_hidden) + tile_size<T, Operand>(s.d_in) +
+                         tile_size<T, T>(s.d_out) + tile_size<T, T>(s.d_in) + 2 * tile_size<T, T>(widest(s)) +
+                         3 * tile_size<T, Operand>(widest(s)));
   }
   MlpBackwardBuffers(const MlpShape& s, T* memory) {
-    for (int l = 0; l < s.n_hidden; ++l, memory += kMlpTile * mlp_padded(s.d_hidden)) hidden[l] = memory;
-    x = memory;
-    out = x + kMlpTile * mlp_padded(s.d_in);
-    delta[0] = out + kMlpTile * mlp_padded(s.d_out);
-    delta[1] = delta[0] + kMlpTile * widest(s);
+    const auto values = [&](int width) {
+      T* here = memory;
+      memory += tile_size<T, T>(width);
+      return here;
+    };
+    const auto operands = [&](int width) {
+      auto* here = reinterpret_cast<Operand*>(memory);
+      memory += tile_size<T, Operand>(width);
+      return here;
+    };
+    for (int l = 0; l < s.n_hidden; ++l) hidden[l] = operands(s.d_hidden);
+    x = operands(s.d_in);
+    out = values(s.d_out);
+    grad_x = values(s.d_in);
+    for (T*& each : delta) each = values(widest(s));
+    for (Operand** each : {&delta_rows, &delta_columns, &input_columns}) *each = operands(widest(s));
   }
 };
 

@@ -16,16 +16,16 @@ struct FirstLayer {
   int n_in;
 };
 
-// Runs all layers; layer l writes hidden[l], and the last one writes `last` with stride `last_stride`.
+// Runs all layers on a tile of operands (see tile_operands); layer l writes the operands hidden[l], and the
+// last one writes `last` with stride `last_stride`.
 template <class S>
-void mlp_forward_tile(const PackedMlp<typename S::T>& mlp, const FirstLayer<typename S::T>& first,
-                      const typename S::T* x, int x_stride, typename S::T* const* hidden, typename S::T* last,
-                      int last_stride) {
-  using T = typename S::T;
+void mlp_forward_tile(const PackedMlp<typename S::T, MlpOperand<S>>& mlp,
+                      const FirstLayer<typename S::T>& first, const MlpOperand<S>* x, int x_stride,
+                      MlpOperand<S>* const* hidden, typename S::T* last, int last_stride) {
   const MlpShape& s = mlp.shape;
-  const int width = mlp_padded(s.d_hidden);
+  const int width = operand_padded<MlpOperand<S>>(s.d_hidden);
   for (int l = 0; l < s.n_layers(); ++l) {
-    Layer<T> layer{mlp.weights(l), mlp.bias(l), nullptr, nullptr, s.in(l), mlp_padded(s.out(l))};
+    LayerOf<S> layer{mlp.weights(l), mlp.bias(l), nullptr, nullptr, s.in(l), mlp_padded(s.out(l))};
     if (l == 0) layer.bias = first.bias, layer.bias_index = first.bias_index, layer.n_in = first.n_in;
     if (l < s.n_hidden) {
       layer_tile<S, Finish::kRelu>(layer, x, x_stride, hidden[l], width);
@@ -34,6 +34,49 @@ void mlp_forward_tile(const PackedMlp<typename S::T>& mlp, const FirstLayer<type
     } else {
       layer_tile<S, Finish::kNone>(layer, x, x_stride, last, last_stride);
     }
+  }
+}
+
+// Where the gradients of the first layer's bias go: sums[index[m] - first_row] of sample m.
+template <class T>
+struct FoldedSums {
+  T* data;               // [rows, padded d_hidden]
+  const int32_t* index;  // [kMlpTile] or null: all to the first row
+  int32_t first_row;
+};
+
+// From dL/dz of the last layer, in b.delta[0], and the layers' operands to the sums of gradients, which are
+// added to, and to the input's gradient [kMlpTile, padded d_in], if it is not null.
+template <class S>
+void mlp_backward_tile(const PackedMlpGrad<typename S::T, MlpOperand<S>>& mlp, const MlpOperands<S>& x,
+                       const MlpBackwardBuffers<typename S::T, MlpOperand<S>>& b,
+                       const MlpGradSums<typename S::T>& sums, const FoldedSums<typename S::T>& folded,
+                       typename S::T* grad_x) {
+  using T = typename S::T;
+  const MlpShape& s = mlp.shape;
+  T *delta = b.delta[0], *next = b.delta[1];
+  for (int l = s.n_hidden; l >= 0; --l) {
+    const int out_stride = mlp_padded(s.out(l)), in_stride = mlp_padded(s.in(l));
+    const MlpOperands<S> input =
+        l == 0 ? x : MlpOperands<S>{b.hidden[l - 1], operand_padded<MlpOperand<S>>(s.d_hidden)};
+    const MlpOperands<S> rows =
+        tile_operands<S>(delta, out_stride, kMlpTile, out_stride, Padding::kWanted, b.delta_rows);
+    const MlpOperands<S> columns = side_by_side<S>(rows, out_stride, b.delta_columns);
+    const MlpOperands<S> inputs = side_by_side<S>(input, in_stride, b.input_columns);
+    weight_grad_tile<S>(columns.data, columns.stride, s.out(l), inputs.data, inputs.stride, in_stride,
+                        sums.data + sums.weights_at(l));
+    if (l > 0) {
+      bias_grad_tile<S>(delta, out_stride, nullptr, 0, sums.data + sums.biases_at(l));
+    } else {
+      bias_grad_tile<S>(delta, out_stride, folded.index, folded.first_row, folded.data);
+    }
+    const LayerOf<S> layer{mlp.weights(l), nullptr, nullptr, input.data, s.out(l), in_stride};
+    if (l > 0) {
+      layer_tile<S, Finish::kWherePositive>(layer, rows.data, rows.stride, next, in_stride);
+    } else if (grad_x) {
+      layer_tile<S, Finish::kNone>(layer, rows.data, rows.stride, grad_x, in_stride);
+    }
+    std::swap(delta, next);
   }
 }
 
@@ -57,85 +100,64 @@ const int32_t* tile_conditions(const ConditionedMlpFwd<T>& p, int64_t first, int
 }
 
 template <class S>
-void mlp_forward_task(const MlpForwardTask<typename S::T>& task) {
+void mlp_forward_task(const MlpForwardTask<typename S::T, MlpOperand<S>>& task) {
   using T = typename S::T;
+  [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
   const ConditionedMlpFwd<T>& p = *task.fwd;
   const MlpShape& s = p.shape;
-  const MlpForwardBuffers<T> buffers(s, task.scratch);
+  const MlpForwardBuffers<T, MlpOperand<S>> b(s, task.scratch);
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));
-    const T* x = p.x + first * s.d_in;
-    if (n < kMlpTile) {
-      std::fill(buffers.x, buffers.x + kMlpTile * s.d_in, T(0));
-      copy_rows(x, s.d_in, buffers.x, s.d_in, n, s.d_in);
-      x = buffers.x;
-    }
-    const int out_stride = mlp_padded(s.d_out);
-    mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), tile_conditions(p, first, n, cut), s.d_in}, x, s.d_in,
-                        buffers.hidden, buffers.out, out_stride);
+    const MlpOperands<S> x = tile_operands<S>(p.x + first * s.d_in, s.d_in, n, s.d_in, Padding::kUnread, b.x);
     T* out = p.out + first * s.d_out;
-    copy_rows(buffers.out, out_stride, out, s.d_out, n, s.d_out);
+    const bool in_place = n == kMlpTile && s.d_out % kMlpPad == 0;
+    const int out_stride = mlp_padded(s.d_out);
+    mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), tile_conditions(p, first, n, cut), s.d_in}, x.data,
+                        x.stride, b.hidden, in_place ? out : b.out, out_stride);
+    if (!in_place) copy_rows(b.out, out_stride, out, s.d_out, n, s.d_out);
     if (s.sigmoid) sigmoid_in_place<S>(out, static_cast<int64_t>(n) * s.d_out);
   }
 }
 
-// Loads a tile of the inputs and output gradients, zero where the tile is cut short, runs the layers, and
-// leaves dL/dz of the last layer in buffers.delta[0].
+// dL/dz of the last layer of a tile, zero where it is cut short, from its output and dL/dy.
 template <class S>
-void mlp_backward_load(const MlpBackwardTask<typename S::T>& task,
-                       const MlpBackwardBuffers<typename S::T>& buffers, int64_t first, int n,
-                       const int32_t* conditions) {
+void mlp_output_delta(const ConditionedMlpBwd<typename S::T>& p, int64_t first, int n, typename S::T* out,
+                      typename S::T* delta) {
   using T = typename S::T;
-  const ConditionedMlpFwd<T>& p = task.bwd->fwd;
-  const MlpShape& s = p.shape;
-  const int x_stride = mlp_padded(s.d_in), out_stride = mlp_padded(s.d_out);
-  std::fill(buffers.x, buffers.x + kMlpTile * x_stride, T(0));
-  copy_rows(p.x + first * s.d_in, s.d_in, buffers.x, x_stride, n, s.d_in);
-  mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), conditions, s.d_in}, buffers.x, x_stride, buffers.hidden,
-                      buffers.out, out_stride);
-  T* delta = buffers.delta[0];
-  std::fill(delta, delta + kMlpTile * out_stride, T(0));
-  copy_rows(task.bwd->grad_out + first * s.d_out, s.d_out, delta, out_stride, n, s.d_out);
+  const MlpShape& s = p.fwd.shape;
+  const int stride = mlp_padded(s.d_out);
+  std::fill(delta, delta + kMlpTile * stride, T(0));
+  copy_rows(p.grad_out + first * s.d_out, s.d_out, delta, stride, n, s.d_out);
   if (!s.sigmoid) return;
-  sigmoid_in_place<S>(buffers.out, kMlpTile * out_stride);
-  for (int i = 0; i < kMlpTile * out_stride; ++i) delta[i] *= buffers.out[i] * (T(1) - buffers.out[i]);
+  sigmoid_in_place<S>(out, kMlpTile * stride);
+  for (int i = 0; i < kMlpTile * stride; ++i) delta[i] *= out[i] * (T(1) - out[i]);
 }
 
 template <class S>
-void mlp_backward_task(const MlpBackwardTask<typename S::T>& task) {
+void mlp_backward_task(const MlpBackwardTask<typename S::T, MlpOperand<S>>& task) {
   using T = typename S::T;
+  [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
   const ConditionedMlpFwd<T>& p = task.bwd->fwd;
   const MlpShape& s = p.shape;
-  const MlpBackwardBuffers<T> buffers(s, task.scratch);
-  const MlpGradSums<T>& sums = task.sums;
-  std::fill(sums.data, sums.data + sums.size(), T(0));
+  const MlpBackwardBuffers<T, MlpOperand<S>> b(s, task.scratch);
+  std::fill(task.sums.data, task.sums.data + task.sums.size(), T(0));
   std::fill(task.folded, task.folded + static_cast<int64_t>(task.n_conditions) * mlp_padded(s.d_hidden),
             T(0));
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));
     const int32_t* conditions = tile_conditions(p, first, n, cut);
-    mlp_backward_load<S>(task, buffers, first, n, conditions);
-    T *delta = buffers.delta[0], *next = buffers.delta[1];
-    for (int l = s.n_hidden; l >= 0; --l) {
-      const int out_stride = mlp_padded(s.out(l)), in_stride = mlp_padded(s.in(l));
-      const T* input = l == 0 ? buffers.x : buffers.hidden[l - 1];
-      weight_grad_tile<S>(delta, out_stride, s.out(l), input, in_stride, in_stride,
-                          sums.data + sums.weights_at(l));
-      if (l > 0) {
-        bias_grad_tile<S>(delta, out_stride, nullptr, 0, sums.data + sums.biases_at(l));
-      } else {
-        bias_grad_tile<S>(delta, out_stride, conditions, task.first_condition, task.folded);
-      }
-      const Layer<T> layer{task.grad_mlp.weights(l), nullptr, nullptr, input, s.out(l), in_stride};
-      if (l > 0) {
-        layer_tile<S, Finish::kWherePositive>(layer, delta, out_stride, next, in_stride);
-      } else if (task.bwd->grad_x) {
-        layer_tile<S, Finish::kNone>(layer, delta, out_stride, next, in_stride);
-        copy_rows(next, in_stride, task.bwd->grad_x + first * s.d_in, s.d_in, n, s.d_in);
-      }
-      std::swap(delta, next);
+    const MlpOperands<S> x = tile_operands<S>(p.x + first * s.d_in, s.d_in, n, s.d_in, Padding::kWanted, b.x);
+    mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), conditions, s.d_in}, x.data, x.stride, b.hidden, b.out,
+                        mlp_padded(s.d_out));
+    mlp_output_delta<S>(*task.bwd, first, n, b.out, b.delta[0]);
+    T* grad_x = task.bwd->grad_x;
+    const bool in_place = n == kMlpTile && s.d_in % kMlpPad == 0;
+    mlp_backward_tile<S>(task.grad_mlp, x, b, task.sums, {task.folded, conditions, task.first_condition},
+                         grad_x ? (in_place ? grad_x + first * s.d_in : b.grad_x) : nullptr);
+    if (grad_x && !in_place) {
+      copy_rows(b.grad_x, mlp_padded(s.d_in), grad_x + first * s.d_in, s.d_in, n, s.d_in);
     }
   }
 }
@@ -175,10 +197,12 @@ void mlp_fold_grad_task(const MlpFoldGradTask<typename S::T>& task) {
   }
 }
 
-template <class S>
-const MlpKernels<typename S::T>& mlp_kernels() {
-  static const MlpKernels<typename S::T> kernels{mlp_forward_task<S>, mlp_backward_task<S>, mlp_fold_task<S>,
-                                                 mlp_fold_grad_task<S>};
+// Conditions are folded by Exact, which does not round, whatever S does.
+template <class S, class Exact = S>
+const MlpKernels<typename S::T, MlpOperand<S>>& mlp_kernels() {
+  static const MlpKernels<typename S::T, MlpOperand<S>> kernels{
+      mlp_forward_task<S>, mlp_backward_task<S>, mlp_fold_task<Exact>, mlp_fold_grad_task<Exact>,
+      MlpArithmetic<S>::kRounds};
   return kernels;
 }
 

@@ -31,6 +31,13 @@ bool has_amx_bf16() {
   constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
   return (edx & kAmxBf16) && (edx & kAmxTile);
 }
+
+bool has_avx512bf16() {
+  unsigned eax = 7, ebx = 0, ecx = 1, edx = 0;
+  __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  constexpr unsigned kAvx512Bf16 = 1u << 5;
+  return eax & kAvx512Bf16;
+}
 #endif
 
 Isa detect() {
@@ -39,7 +46,9 @@ Isa detect() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx512 && has_amx_bf16() && request_amx()) return Isa::kAmx;
+  const bool bf16 = avx512 && has_avx512bf16();
+  if (bf16 && has_amx_bf16() && request_amx()) return Isa::kAmx;
+  if (bf16) return Isa::kAvx512Bf16;
   if (avx512) return Isa::kAvx512;
   if (avx2) return Isa::kAvx2;
 #endif
@@ -50,7 +59,7 @@ Isa clamp(Isa isa) { return isa < detected_isa() ? isa : detected_isa(); }
 
 Isa from_environment() {
   const char* wanted = std::getenv("NERFAD_CPU_ISA");
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (wanted && std::strcmp(wanted, isa_name(isa)) == 0) return clamp(isa);
   }
   return detected_isa();
@@ -76,6 +85,8 @@ const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kAmx:
       return "amx";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "nerfad/conditioned_mlp.h"
+#include "nerfad/half.h"
 
 namespace nerfad {
 
@@ -15,12 +16,48 @@ constexpr int mlp_padded(int width) { return (width + kMlpPad - 1) / kMlpPad * k
 
 constexpr int64_t mlp_whole_tiles(int64_t n) { return (n + kMlpTile - 1) / kMlpTile * kMlpTile; }
 
-template <class T>
+// Operands of products: float32 (float64), or bfloat16 in pairs, so that one instruction multiplies two
+// neighbours and adds them up. Matrix-tile instructions take 16 pairs at a time.
+template <class Operand>
+constexpr int kOperandDepth = 1;
+template <>
+constexpr int kOperandDepth<BFloat16> = 2;
+
+template <class Operand>
+constexpr int operand_padded(int width) {
+  constexpr int kPad = kMlpPad * kOperandDepth<Operand>;
+  return (width + kPad - 1) / kPad * kPad;
+}
+
+inline void round_operand(float value, float& to) { to = widen(round_bfloat16(value)); }
+inline void round_operand(float value, BFloat16& to) { to = round_bfloat16(value); }
+
+// A matrix [n_rows, width] as operands [rows in whole pads / depth, width, depth], rounded.
+template <class Operand>
+void pack_operands(const float* from, int n_rows, int width, Operand* to) {
+  constexpr int kDepth = kOperandDepth<Operand>;
+  const int rows = kDepth == 1 ? n_rows : operand_padded<Operand>(n_rows);
+  std::memset(static_cast<void*>(to), 0, sizeof(Operand) * static_cast<size_t>(rows) * width);
+  for (int k = 0; k < n_rows; ++k) {
+    Operand* row = to + static_cast<int64_t>(k / kDepth) * width * kDepth + k % kDepth;
+    for (int n = 0; n < width; ++n) round_operand(from[static_cast<int64_t>(k) * width + n], row[n * kDepth]);
+  }
+}
+
+// Elements of a matrix of operands.
+template <class Operand>
+constexpr int64_t operand_count(int n_rows, int width) {
+  return static_cast<int64_t>(kOperandDepth<Operand> == 1 ? n_rows : operand_padded<Operand>(n_rows)) * width;
+}
+
+template <class T, class Operand = T>
 struct PackedMlp {
   MlpShape shape;
   const T* data;
+  const Operand* operands =
+      nullptr;  // the weights as they are multiplied; the start of `data` if not rounded
 
-  // Forward: weights [in, padded out] of each layer, biases [padded out] of each layer, the first layer's
+  // `data`: weights [in, padded out] of each layer, biases [padded out] of each layer, the first layer's
   // weights of the condition [d_cond, padded out], then its folded biases [n_cond in whole tiles, padded
   // out].
   int64_t weights_at(int layer) const {
@@ -38,8 +75,14 @@ struct PackedMlp {
   int64_t forward_size(int64_t n_cond) const {
     return folded_at() + mlp_whole_tiles(n_cond) * mlp_padded(shape.d_hidden);
   }
+  int64_t operands_at(int layer) const {
+    int64_t at = 0;
+    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(shape.in(l), mlp_padded(shape.out(l)));
+    return at;
+  }
 
-  const T* weights(int layer) const { return data + weights_at(layer); }
+  const Operand* weights(int layer) const { return operands + operands_at(layer); }
+  const T* exact_weights(int layer) const { return data + weights_at(layer); }
   const T* bias(int layer) const { return data + biases_at(layer); }
   const T* cond_weights() const { return data + cond_weights_at(); }
   const T* folded() const { return data + folded_at(); }
@@ -49,7 +92,7 @@ struct PackedMlp {
 template <class T>
 PackedMlp<T> pack_mlp_forward(const ConditionedMlpFwd<T>& p, T* memory) {
   const MlpShape& s = p.shape;
-  PackedMlp<T> packed{s, memory};
+  PackedMlp<T> packed{s, memory, memory};
   std::memset(memory, 0, sizeof(T) * static_cast<size_t>(packed.folded_at()));
   const int width = mlp_padded(s.d_hidden);
   for (int l = 0; l < s.n_layers(); ++l) {
@@ -69,10 +112,11 @@ PackedMlp<T> pack_mlp_forward(const ConditionedMlpFwd<T>& p, T* memory) {
 
 // The weights as gradients of inputs need them: [out, padded in] of each layer, then the first layer's of the
 // condition [d_hidden, padded d_cond].
-template <class T>
+template <class T, class Operand = T>
 struct PackedMlpGrad {
   MlpShape shape;
   const T* data;
+  const Operand* operands = nullptr;  // as in PackedMlp
 
   int64_t weights_at(int layer) const {
     int64_t at = 0;
@@ -83,13 +127,19 @@ struct PackedMlpGrad {
   int64_t size() const {
     return cond_weights_at() + static_cast<int64_t>(shape.d_hidden) * mlp_padded(shape.d_cond);
   }
-  const T* weights(int layer) const { return data + weights_at(layer); }
+  int64_t operands_at(int layer) const {
+    int64_t at = 0;
+    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(shape.out(l), mlp_padded(shape.in(l)));
+    return at;
+  }
+  const Operand* weights(int layer) const { return operands + operands_at(layer); }
+  const T* exact_weights(int layer) const { return data + weights_at(layer); }
   const T* cond_weights() const { return data + cond_weights_at(); }
 };
 
 template <class T>
 PackedMlpGrad<T> pack_mlp_grad(const MlpShape& s, const T* params, T* memory) {
-  PackedMlpGrad<T> packed{s, memory};
+  PackedMlpGrad<T> packed{s, memory, memory};
   std::memset(memory, 0, sizeof(T) * static_cast<size_t>(packed.size()));
   for (int l = 0; l < s.n_layers(); ++l) {
     for (int n = 0; n < s.out(l); ++n) {
@@ -102,6 +152,27 @@ PackedMlpGrad<T> pack_mlp_grad(const MlpShape& s, const T* params, T* memory) {
     }
   }
   return packed;
+}
+
+// The same with its weights rounded to operands in `memory` [operands_at(n_layers)].
+template <class Operand>
+PackedMlp<float, Operand> round_weights(const PackedMlp<float>& exact, Operand* memory) {
+  const MlpShape& s = exact.shape;
+  const PackedMlp<float, Operand> rounded{s, exact.data, memory};
+  for (int l = 0; l < s.n_layers(); ++l) {
+    pack_operands(exact.exact_weights(l), s.in(l), mlp_padded(s.out(l)), memory + rounded.operands_at(l));
+  }
+  return rounded;
+}
+
+template <class Operand>
+PackedMlpGrad<float, Operand> round_weights(const PackedMlpGrad<float>& exact, Operand* memory) {
+  const MlpShape& s = exact.shape;
+  const PackedMlpGrad<float, Operand> rounded{s, exact.data, memory};
+  for (int l = 0; l < s.n_layers(); ++l) {
+    pack_operands(exact.exact_weights(l), s.out(l), mlp_padded(s.in(l)), memory + rounded.operands_at(l));
+  }
+  return rounded;
 }
 
 // Gradients as they accumulate in one task: weights [out, padded in] of each layer, then biases [padded out]

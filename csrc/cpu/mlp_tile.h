@@ -1,38 +1,45 @@
-// Register-blocked layers over a tile of kMlpTile samples. Activations are sample-major [kMlpTile, width
-// padded to 16], so that forward, input gradient and weight gradient need no transposition: each broadcasts a
-// scalar of one operand against vectors of the other.
+// Register-blocked layers over a tile of kMlpTile samples. Activations are sample-major [kMlpTile, padded
+// width], so that forward, input gradient and weight gradient need no transposition: each broadcasts a scalar
+// (or a pair) of one operand against vectors of the other.
 #pragma once
 #include <type_traits>
 
-#include "mlp_pack.h"
-#include "simd.h"
+#include "mlp_arithmetic.h"
 
 namespace nerfad {
 namespace {
 
 enum class Finish {
   kNone,
-  kRelu,
+  kRelu,           // the result is an operand of the next layer
   kWherePositive,  // zero where the mask is not positive: the gradient of relu
 };
 
-template <class T>
+template <class T, class Operand = T>
 struct Layer {
-  const T* weights;           // [n_in, n_out]
+  const Operand* weights;     // [n_in / depth, n_out, depth]
   const T* bias;              // [n_out] or [any, n_out] with bias_index, or null
   const int32_t* bias_index;  // [kMlpTile] row of bias for each sample, or null
-  const T* mask;              // [kMlpTile, n_out] for kWherePositive
+  const Operand* mask;        // [kMlpTile, n_out padded as an operand] for kWherePositive
   int n_in;
   int n_out;  // a multiple of kMlpPad
 };
 
+template <class S>
+using LayerOf = Layer<typename S::T, MlpOperand<S>>;
+
+// What a layer writes.
+template <class S, Finish kFinish>
+using LayerOut = std::conditional_t<kFinish == Finish::kRelu, MlpOperand<S>, typename S::T>;
+
 // Rows [0, kRows) and vectors [0, kVectors) of y = finish(bias + x weights).
 template <class S, int kVectors, int kRows, Finish kFinish>
-__attribute__((always_inline)) inline void layer_block(const Layer<typename S::T>& layer, int row, int column,
-                                                       const typename S::T* x, int x_stride, typename S::T* y,
-                                                       int y_stride) {
-  using T = typename S::T;
+__attribute__((always_inline)) inline void layer_block(const LayerOf<S>& layer, int row, int column,
+                                                       const MlpOperand<S>* x, int x_stride,
+                                                       LayerOut<S, kFinish>* y, int y_stride) {
+  using A = MlpArithmetic<S>;
   using V = typename S::V;
+  constexpr int kDepth = A::kDepth;
   V sum[kRows][kVectors];
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; ++r) {
@@ -43,38 +50,40 @@ __attribute__((always_inline)) inline void layer_block(const Layer<typename S::T
           layer.bias ? S::load(layer.bias + bias_row * layer.n_out + column + v * S::kWidth) : S::zero();
     }
   }
-  const T* w = layer.weights + column;
-  const T* x_row = x + static_cast<int64_t>(row) * x_stride;
-  for (int k = 0; k < layer.n_in; ++k, w += layer.n_out, ++x_row) {
-    V weights[kVectors];
+  const MlpOperand<S>* w = layer.weights + column * kDepth;
+  const MlpOperand<S>* x_row = x + static_cast<int64_t>(row) * x_stride;
+  for (int k = 0; k < layer.n_in; k += kDepth, w += layer.n_out * kDepth, x_row += kDepth) {
+    typename A::OperandVector weights[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) weights[v] = S::load(w + v * S::kWidth);
+    for (int v = 0; v < kVectors; ++v) weights[v] = A::load(w + v * S::kWidth * kDepth);
 #pragma GCC unroll 24
     for (int r = 0; r < kRows; ++r) {
-      const V input = S::broadcast(x_row[static_cast<int64_t>(r) * x_stride]);
+      const auto input = A::broadcast(x_row + static_cast<int64_t>(r) * x_stride);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::multiply_add(input, weights[v], sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = A::multiply_add(input, weights[v], sum[r][v]);
     }
   }
+  const int mask_stride = operand_padded<MlpOperand<S>>(layer.n_out);
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = column + v * S::kWidth;
-      V value = sum[r][v];
-      if (kFinish == Finish::kRelu) value = S::relu(value);
-      if (kFinish == Finish::kWherePositive) {
-        value = S::keep_where_positive(value, S::load(layer.mask + (row + r) * layer.n_out + at));
+      const int at = column + v * S::kWidth;
+      LayerOut<S, kFinish>* to = y + static_cast<int64_t>(row + r) * y_stride + at;
+      if constexpr (kFinish == Finish::kRelu) {
+        A::store(to, S::relu(sum[r][v]));
+      } else if constexpr (kFinish == Finish::kWherePositive) {
+        S::store(to, A::keep_where_positive(sum[r][v], layer.mask + (row + r) * mask_stride + at));
+      } else {
+        S::store(to, sum[r][v]);
       }
-      S::store(y + static_cast<int64_t>(row + r) * y_stride + at, value);
     }
   }
 }
 
 template <class S, int kVectors, Finish kFinish>
-__attribute__((noinline)) void layer_columns(const Layer<typename S::T>& layer, int column,
-                                             const typename S::T* x, int x_stride, typename S::T* y,
-                                             int y_stride) {
+__attribute__((noinline)) void layer_columns(const LayerOf<S>& layer, int column, const MlpOperand<S>* x,
+                                             int x_stride, LayerOut<S, kFinish>* y, int y_stride) {
   constexpr int kRows = S::kAccumulators / kVectors;
   static_assert(kMlpTile % kRows == 0);
   for (int row = 0; row < kMlpTile; row += kRows) {
@@ -83,7 +92,7 @@ __attribute__((noinline)) void layer_columns(const Layer<typename S::T>& layer, 
 }
 
 template <class S, Finish kFinish>
-void layer_tile(const Layer<typename S::T>& layer, const typename S::T* x, int x_stride, typename S::T* y,
+void layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
                 int y_stride) {
   const int vectors = layer.n_out / S::kWidth;
   int v = 0;
@@ -99,27 +108,28 @@ void layer_tile(const Layer<typename S::T>& layer, const typename S::T* x, int x
 }
 
 // grad_weights[n][k] += sum over samples of delta[m][n] x[m][k], for kRows outputs n and kVectors vectors of
-// k.
+// k. Both operands hold the samples of a lane side by side.
 template <class S, int kVectors, int kRows>
-__attribute__((always_inline)) inline void weight_grad_block(const typename S::T* delta, int delta_stride,
-                                                             const typename S::T* x, int x_stride,
+__attribute__((always_inline)) inline void weight_grad_block(const MlpOperand<S>* delta, int delta_stride,
+                                                             const MlpOperand<S>* x, int x_stride,
                                                              typename S::T* grad, int grad_stride) {
-  using V = typename S::V;
-  V sum[kRows][kVectors];
+  using A = MlpArithmetic<S>;
+  constexpr int kDepth = A::kDepth;
+  typename S::V sum[kRows][kVectors];
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sum[r][v] = S::load(grad + r * grad_stride + v * S::kWidth);
   }
-  for (int m = 0; m < kMlpTile; ++m, delta += delta_stride, x += x_stride) {
-    V inputs[kVectors];
+  for (int m = 0; m < kMlpTile; m += kDepth, delta += delta_stride, x += x_stride) {
+    typename A::OperandVector inputs[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) inputs[v] = S::load(x + v * S::kWidth);
+    for (int v = 0; v < kVectors; ++v) inputs[v] = A::load(x + v * S::kWidth * kDepth);
 #pragma GCC unroll 24
     for (int r = 0; r < kRows; ++r) {
-      const V d = S::broadcast(delta[r]);
+      const auto d = A::broadcast(delta + r * kDepth);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::multiply_add(d, inputs[v], sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = A::multiply_add(d, inputs[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 24
@@ -130,35 +140,32 @@ __attribute__((always_inline)) inline void weight_grad_block(const typename S::T
 }
 
 template <class S, int kVectors>
-__attribute__((noinline)) void weight_grad_columns(const typename S::T* delta, int delta_stride, int n_out,
-                                                   const typename S::T* x, int x_stride, typename S::T* grad,
+__attribute__((noinline)) void weight_grad_columns(const MlpOperand<S>* delta, int delta_stride, int n_out,
+                                                   const MlpOperand<S>* x, int x_stride, typename S::T* grad,
                                                    int grad_stride) {
-  constexpr int kRows = S::kAccumulators / kVectors;
+  constexpr int kRows = S::kAccumulators / kVectors, kDepth = MlpArithmetic<S>::kDepth;
   int n = 0;
-  for (; n + kRows <= n_out; n += kRows) {
-    weight_grad_block<S, kVectors, kRows>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
-                                          grad_stride);
-  }
-  for (; n + 2 <= n_out; n += 2) {
-    weight_grad_block<S, kVectors, 2>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
-                                      grad_stride);
-  }
-  if (n < n_out) {
-    weight_grad_block<S, kVectors, 1>(delta + n, delta_stride, x, x_stride, grad + n * grad_stride,
-                                      grad_stride);
-  }
+  const auto rows = [&](auto count) __attribute__((always_inline)) {
+    weight_grad_block<S, kVectors, decltype(count)::value>(delta + n * kDepth, delta_stride, x, x_stride,
+                                                           grad + n * grad_stride, grad_stride);
+    n += decltype(count)::value;
+  };
+  while (n + kRows <= n_out) rows(std::integral_constant<int, kRows>{});
+  while (n + 2 <= n_out) rows(std::integral_constant<int, 2>{});
+  if (n < n_out) rows(std::integral_constant<int, 1>{});
 }
 
-// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width.
+// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width. Both are side_by_side.
 template <class S>
-void weight_grad_tile(const typename S::T* delta, int delta_stride, int n_out, const typename S::T* x,
+void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
                       int x_stride, int n_in_padded, typename S::T* grad) {
   const int vectors = n_in_padded / S::kWidth;
   int v = 0;
   const auto columns = [&](auto count) {
     constexpr int kVectors = decltype(count)::value;
     const int k = v * S::kWidth;
-    weight_grad_columns<S, kVectors>(delta, delta_stride, n_out, x + k, x_stride, grad + k, n_in_padded);
+    weight_grad_columns<S, kVectors>(delta, delta_stride, n_out, x + k * MlpArithmetic<S>::kDepth, x_stride,
+                                     grad + k, n_in_padded);
     v += kVectors;
   };
   while (v + S::kVectors <= vectors) columns(std::integral_constant<int, S::kVectors>{});

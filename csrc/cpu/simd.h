@@ -18,6 +18,7 @@ namespace nerfad {
 namespace {
 
 // kVectors x rows accumulators are kept in registers: kAccumulators of them, the rest for operands.
+// load_first(p, n) loads the first n < kWidth lanes, zero in the others, and reads nothing behind them.
 template <class Scalar>
 struct PortableSimd {
   using T = Scalar;
@@ -26,6 +27,11 @@ struct PortableSimd {
   static V zero() { return V{}; }
   static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
   static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
+  static V load_first(const T* p, int n) {
+    V v{};
+    for (int i = 0; i < n; ++i) v[i] = p[i];
+    return v;
+  }
   static V broadcast(T x) { return V{} + x; }
   static V add(V a, V b) { return a + b; }
   static V multiply_add(V a, V b, V c) { return a * b + c; }
@@ -46,6 +52,10 @@ struct Avx2Simd {
   static V zero() { return _mm256_setzero_ps(); }
   static V load(const T* p) { return _mm256_loadu_ps(p); }
   static void store(T* p, V v) { _mm256_storeu_ps(p, v); }
+  static V load_first(const T* p, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+  }
   static V broadcast(T x) { return _mm256_set1_ps(x); }
   static V add(V a, V b) { return _mm256_add_ps(a, b); }
   static V multiply_add(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
@@ -72,6 +82,9 @@ struct Avx512Simd {
   static V zero() { return _mm512_setzero_ps(); }
   static V load(const T* p) { return _mm512_loadu_ps(p); }
   static void store(T* p, V v) { _mm512_storeu_ps(p, v); }
+  static V load_first(const T* p, int n) {
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  }
   static V broadcast(T x) { return _mm512_set1_ps(x); }
   static V add(V a, V b) { return _mm512_add_ps(a, b); }
   static V multiply_add(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }

@@ -22,6 +22,7 @@ struct Inputs {
   const std::optional<Tensor>& cond;
   const std::optional<Tensor>& cond_index;
   MlpShape shape;
+  bool bfloat16;
 };
 
 MlpShape make_shape(const Tensor& x, int64_t d_cond, int64_t d_hidden, int64_t n_hidden, int64_t d_out,
@@ -50,6 +51,11 @@ void check_index_range(const Tensor& index, int64_t n_cond) {
 
 void check_inputs(const Inputs& in) {
   const Check check(kOp, in.x);
+  check.that(!in.bfloat16 || in.x.scalar_type() == ScalarType::Float,
+             "precision bfloat16 needs float32 tensors");
+  check.that(!in.bfloat16 || !(in.x.is_cuda() || emulating()),
+             "precision bfloat16 runs on the CPU only; CUDA kernels always multiply in half precision: leave "
+             "precision at float32");
   check.shape(in.params, "params", {in.shape.n_params()}).same_dtype(in.params, "params");
   check.that(in.cond.has_value() == (in.shape.d_cond > 0),
              in.cond ? "cond must be None for a network without conditions"
@@ -75,6 +81,7 @@ ConditionedMlpFwd<T> params_of(const Inputs& in) {
   p.n_samples = in.x.size(0);
   p.n_cond = in.cond ? in.cond->size(0) : 1;
   p.shape = in.shape;
+  p.precision = in.bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;
   return p;
 }
 
@@ -89,8 +96,9 @@ Tensor make_scratch(const char* cuda_name, const Params& p, const Tensor& on, co
 
 Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<Tensor> cond,
                            std::optional<Tensor> cond_index, int64_t d_cond, int64_t d_hidden,
-                           int64_t n_hidden, int64_t d_out, bool sigmoid) {
-  const Inputs in{x, params, cond, cond_index, make_shape(x, d_cond, d_hidden, n_hidden, d_out, sigmoid)};
+                           int64_t n_hidden, int64_t d_out, bool sigmoid, bool bfloat16) {
+  const Inputs in{
+      x, params, cond, cond_index, make_shape(x, d_cond, d_hidden, n_hidden, d_out, sigmoid), bfloat16};
   check_inputs(in);
   Tensor out = torch::stable::new_empty(x, {x.size(0), d_out});
   by_dtype(kOp, x, [&](auto zero) {
@@ -109,8 +117,9 @@ std::tuple<Tensor, Tensor, Tensor> conditioned_mlp_bwd(const Tensor& grad_out, c
                                                        const Tensor& params, std::optional<Tensor> cond,
                                                        std::optional<Tensor> cond_index, int64_t d_cond,
                                                        int64_t d_hidden, int64_t n_hidden, int64_t d_out,
-                                                       bool sigmoid, bool needs_grad_x) {
-  const Inputs in{x, params, cond, cond_index, make_shape(x, d_cond, d_hidden, n_hidden, d_out, sigmoid)};
+                                                       bool sigmoid, bool bfloat16, bool needs_grad_x) {
+  const Inputs in{
+      x, params, cond, cond_index, make_shape(x, d_cond, d_hidden, n_hidden, d_out, sigmoid), bfloat16};
   Check(kOp, x).shape(grad_out, "grad_out", {x.size(0), d_out}).same_dtype(grad_out, "grad_out");
   Tensor grad_x = torch::stable::new_empty(x, {needs_grad_x ? x.size(0) : 0, x.size(1)});
   Tensor grad_params = torch::stable::new_empty(params, {params.size(0)});
@@ -136,11 +145,11 @@ std::tuple<Tensor, Tensor, Tensor> conditioned_mlp_bwd(const Tensor& grad_out, c
 STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
   m.def(
       "conditioned_mlp_fwd(Tensor x, Tensor params, Tensor? cond, Tensor? cond_index, int d_cond, int "
-      "d_hidden, int n_hidden, int d_out, bool sigmoid) -> Tensor");
+      "d_hidden, int n_hidden, int d_out, bool sigmoid, bool bfloat16) -> Tensor");
   m.def(
       "conditioned_mlp_bwd(Tensor grad_out, Tensor x, Tensor params, Tensor? cond, Tensor? cond_index, int "
-      "d_cond, int d_hidden, int n_hidden, int d_out, bool sigmoid, bool needs_grad_x) -> (Tensor, Tensor, "
-      "Tensor)");
+      "d_cond, int d_hidden, int n_hidden, int d_out, bool sigmoid, bool bfloat16, bool needs_grad_x) -> "
+      "(Tensor, Tensor, Tensor)");
 }
 
 NERFAD_IMPL_CPU_AND_CUDA(m) {

@@ -14,6 +14,15 @@ from nerfad.ops.reference import conditioned_mlp as reference
 
 MIN_HIDDEN, MAX_HIDDEN, MAX_LAYERS = 16, 128, 16
 
+Precision = Literal["float32", "bfloat16"]
+
+
+def is_bfloat16(op: str, precision: str) -> bool:
+    """Whether to round operands; RuntimeError if `precision` is neither float32 nor bfloat16."""
+    if precision not in ("float32", "bfloat16"):
+        raise RuntimeError(f"{op}: precision must be float32 or bfloat16, got {precision!r}")
+    return precision == "bfloat16"
+
 
 @dataclasses.dataclass(frozen=True)
 class MLPSpec:
@@ -78,6 +87,7 @@ def conditioned_mlp(
     spec: MLPSpec,
     cond: Tensor | None = None,
     cond_index: Tensor | None = None,
+    precision: Precision = "float32",
 ) -> Tensor:
     r"""Evaluates a ReLU MLP on samples that share conditions.
 
@@ -96,6 +106,11 @@ def conditioned_mlp(
         cond: [n_cond, d_cond] conditions; None exactly if spec.d_cond is 0.
         cond_index: [n_samples] int32, which condition each sample uses, in [0, n_cond) (not checked on CUDA);
             None: all use the first.
+        precision: of what is multiplied on the CPU. "bfloat16": x, hidden layers, weights and, in backward,
+            the gradients of layers are rounded to bfloat16 (to nearest, ties to even), and products are added
+            up in float32; folded conditions, biases, outputs and gradients stay float32. Needs float32
+            tensors. Twice as fast with AVX512-BF16; without it the rounding is emulated and no faster. CUDA
+            kernels always multiply in half precision and add up in float32: they take "float32" only.
 
     Returns:
         [n_samples, d_out].
@@ -120,19 +135,31 @@ def conditioned_mlp(
         [3.0, 8.0]
     """
     if not _backend.is_native():
-        return reference.conditioned_mlp(x, params, spec, cond, cond_index)
-    sigmoid = spec.output_activation == "sigmoid"
+        return reference.conditioned_mlp(x, params, spec, cond, cond_index, precision)
+    sigmoid, bfloat16 = spec.output_activation == "sigmoid", is_bfloat16("conditioned_mlp", precision)
     return _native.ops().conditioned_mlp_fwd(
-        x, params, cond, cond_index, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid
+        *(x, params, cond, cond_index, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out),
+        *(sigmoid, bfloat16),
     )
 
 
-def _fake_fwd(x, params, cond, cond_index, d_cond, d_hidden, n_hidden, d_out, sigmoid):
+def _fake_fwd(x, params, cond, cond_index, d_cond, d_hidden, n_hidden, d_out, sigmoid, bfloat16):
     return x.new_empty((x.shape[0], d_out))
 
 
 def _fake_bwd(
-    grad_out, x, params, cond, cond_index, d_cond, d_hidden, n_hidden, d_out, sigmoid, needs_grad_x
+    grad_out,
+    x,
+    params,
+    cond,
+    cond_index,
+    d_cond,
+    d_hidden,
+    n_hidden,
+    d_out,
+    sigmoid,
+    bfloat16,
+    needs_grad_x,
 ):
     return (
         x.new_empty((x.shape[0] if needs_grad_x else 0, x.shape[1])),
@@ -142,7 +169,7 @@ def _fake_bwd(
 
 
 def _setup_context(ctx, inputs, output):
-    *tensors, ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid = inputs
+    *tensors, ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid, ctx.bfloat16 = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -151,10 +178,10 @@ def _backward(ctx, grad_out):
     grad_x, grad_params, grad_cond = _native.ops().conditioned_mlp_bwd(
         grad_out.contiguous(),
         *ctx.saved_tensors,
-        *(ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid, needs_grad_x),
+        *(ctx.d_cond, ctx.d_hidden, ctx.n_hidden, ctx.d_out, ctx.sigmoid, ctx.bfloat16, needs_grad_x),
     )
     has_cond = ctx.saved_tensors[2] is not None
-    no_grads = (None,) * 6
+    no_grads = (None,) * 7
     return grad_x if needs_grad_x else None, grad_params, grad_cond if has_cond else None, *no_grads
 
 

@@ -142,7 +142,9 @@ def test_opcheck():
     inputs = make_inputs(SPEC)
     for name in ("x", "params", "cond"):
         inputs[name].requires_grad_()
-    torch.library.opcheck(_native.ops().conditioned_mlp_fwd.default, (*inputs.values(), 12, 64, 3, 16, False))
+    torch.library.opcheck(
+        _native.ops().conditioned_mlp_fwd.default, (*inputs.values(), 12, 64, 3, 16, False, False)
+    )
 
 
 @pytest.mark.parametrize(

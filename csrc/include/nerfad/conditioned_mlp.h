@@ -10,6 +10,11 @@
 
 namespace nerfad {
 
+// kBFloat16: what is multiplied is rounded to bfloat16 first (inputs, hidden layers, weights, and in backward
+// the gradients of layers), products are added up in float32; biases, folded conditions, outputs and
+// gradients are float32. CUDA kernels multiply in half precision and have no other.
+enum class MlpPrecision : int { kFloat32 = 0, kBFloat16 = 1 };
+
 struct MlpShape {
   int d_in;
   int d_cond;
@@ -45,6 +50,7 @@ struct ConditionedMlpFwd {
   int64_t n_samples;
   int64_t n_cond;  // >= 1; 1 if d_cond is 0
   MlpShape shape;
+  MlpPrecision precision;  // kFloat32 if T is double
 };
 
 template <class T>

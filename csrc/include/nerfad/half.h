@@ -1,4 +1,4 @@
-// 16-bit floating-point storage: read and widened to float32, never computed with.
+// 16-bit floating-point storage, read and widened to float32, and rounding to bfloat16.
 #pragma once
 #include <cstring>
 
@@ -25,6 +25,14 @@ NERFAD_HD float float_from_bits(uint32_t bits) {
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 #endif
+}
+
+// To nearest, ties to even; a NaN stays one. Host only.
+inline BFloat16 round_bfloat16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if (value != value) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 }
 
 NERFAD_HD float widen(float value) { return value; }

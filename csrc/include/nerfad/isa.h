@@ -1,11 +1,11 @@
-// Which instruction set the CPU launchers use. Units named <op>.avx2.cpp and <op>.avx512.cpp are compiled
-// with those flags; <op>.cpp picks one at run time. NERFAD_CPU_ISA=portable|avx2|avx512|amx lowers the
-// choice.
+// Which instruction set the CPU launchers use. Units named <op>.<set>.cpp are compiled with those flags;
+// <op>.cpp picks one at run time. NERFAD_CPU_ISA=portable|avx2|avx512|avx512bf16|amx lowers the choice. The
+// last two differ from avx512 only for bfloat16 operands.
 #pragma once
 
 namespace nerfad {
 
-enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
+enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kAmx = 4 };
 
 Isa detected_isa();     // the best that this machine and its operating system allow
 Isa current_isa();      // detected, lowered by NERFAD_CPU_ISA or set_isa
