@@ -33,6 +33,7 @@ auto with_kernels(MlpPrecision precision, const Run& run) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (precision == MlpPrecision::kBFloat16) {
 #if defined(__x86_64__)
+      if (current_isa() >= Isa::kAmx) return run(mlp_kernels_amx());
       if (current_isa() >= Isa::kAvx512Bf16) return run(mlp_kernels_avx512bf16());
 #endif
       return run(rounded_kernels());

@@ -65,6 +65,7 @@ const MlpKernels<float>& mlp_kernels_avx512();
 const MlpKernels<float>& mlp_kernels_rounded_avx2();  // bfloat16 operands, held as float32
 const MlpKernels<float>& mlp_kernels_rounded_avx512();
 const MlpKernels<float, BFloat16>& mlp_kernels_avx512bf16();
+const MlpKernels<float, BFloat16>& mlp_kernels_amx();
 
 constexpr int kMaxHiddenLayers = 16;
 

@@ -92,8 +92,8 @@ __attribute__((noinline)) void layer_columns(const LayerOf<S>& layer, int column
 }
 
 template <class S, Finish kFinish>
-void layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
-                int y_stride) {
+void vector_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
+                       int y_stride) {
   const int vectors = layer.n_out / S::kWidth;
   int v = 0;
   for (; v + S::kVectors <= vectors; v += S::kVectors) {
@@ -155,10 +155,9 @@ __attribute__((noinline)) void weight_grad_columns(const MlpOperand<S>* delta, i
   if (n < n_out) rows(std::integral_constant<int, 1>{});
 }
 
-// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width. Both are side_by_side.
 template <class S>
-void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
-                      int x_stride, int n_in_padded, typename S::T* grad) {
+void vector_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
+                             int x_stride, int n_in_padded, typename S::T* grad) {
   const int vectors = n_in_padded / S::kWidth;
   int v = 0;
   const auto columns = [&](auto count) {
@@ -173,6 +172,36 @@ void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, c
     if (vectors - v == 3) columns(std::integral_constant<int, 3>{});
     if (vectors - v == 2) columns(std::integral_constant<int, 2>{});
     if (vectors - v == 1) columns(std::integral_constant<int, 1>{});
+  }
+}
+
+// The same on matrix-tile instructions, for the arithmetics that have them: mlp_matrix_tile.h.
+template <class S, Finish kFinish>
+void matrix_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
+                       int y_stride);
+template <class S>
+void matrix_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
+                             int x_stride, int n_in_padded, float* grad);
+
+// y [kMlpTile, n_out] = finish(bias + x weights).
+template <class S, Finish kFinish>
+void layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
+                int y_stride) {
+  if constexpr (MlpArithmetic<S>::kMatrixTiles) {
+    matrix_layer_tile<S, kFinish>(layer, x, x_stride, y, y_stride);
+  } else {
+    vector_layer_tile<S, kFinish>(layer, x, x_stride, y, y_stride);
+  }
+}
+
+// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width. Both are side_by_side.
+template <class S>
+void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
+                      int x_stride, int n_in_padded, typename S::T* grad) {
+  if constexpr (MlpArithmetic<S>::kMatrixTiles) {
+    matrix_weight_grad_tile<S>(delta, delta_stride, n_out, x, x_stride, n_in_padded, grad);
+  } else {
+    vector_weight_grad_tile<S>(delta, delta_stride, n_out, x, x_stride, n_in_padded, grad);
   }
 }
 
