@@ -42,17 +42,6 @@ auto with_kernels(MlpPrecision precision, const Run& run) {
   return run(exact_kernels<T>());
 }
 
-// The packed weights as these kernels multiply them; `memory` holds them where they are rounded.
-template <class T, class Operand, template <class, class> class Packed>
-Packed<T, Operand> as_operands(const MlpKernels<T, Operand>& kernels, const Packed<T, T>& exact,
-                               [[maybe_unused]] Operand* memory) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (kernels.rounds) return round_weights(exact, memory);
-  }
-  if constexpr (sizeof(T) == sizeof(Operand)) return exact;
-  return {};
-}
-
 // Packs the weights and folds all conditions into biases.
 template <class T, class Operand>
 PackedMlp<T> pack_and_fold(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& p, T* memory,
@@ -146,7 +135,7 @@ void forward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& 
              const ParallelFor& parallel_for) {
   const ForwardScratch<T, Operand> m(p, p.scratch, parallel_for.n_threads());
   const PackedMlp<T> exact = pack_and_fold(kernels, p, m.packed, m.last_conditions, parallel_for);
-  const PackedMlp<T, Operand> mlp = as_operands(kernels, exact, m.operands);
+  const PackedMlp<T, Operand> mlp = as_operands(kernels.rounds, exact, m.operands);
   const TaskSplit split = split_in_tiles(p.n_samples, kTasksPerThread * parallel_for.n_threads());
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     const int64_t last = end * split.per_task;
@@ -165,8 +154,8 @@ void backward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpBwd<T>&
   const BackwardScratch<T, Operand> m(p, plan, f.scratch);
   const PackedMlp<T> exact = pack_and_fold(kernels, f, m.packed, m.last_conditions, parallel_for);
   const PackedMlpGrad<T> exact_grad = pack_mlp_grad(s, f.params, m.packed_grad);
-  const PackedMlp<T, Operand> mlp = as_operands(kernels, exact, m.operands);
-  const PackedMlpGrad<T, Operand> grad_mlp = as_operands(kernels, exact_grad, m.grad_operands);
+  const PackedMlp<T, Operand> mlp = as_operands(kernels.rounds, exact, m.operands);
+  const PackedMlpGrad<T, Operand> grad_mlp = as_operands(kernels.rounds, exact_grad, m.grad_operands);
   const int64_t n_tasks = plan.samples.n_tasks;
   parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {

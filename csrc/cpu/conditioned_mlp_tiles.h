@@ -17,7 +17,7 @@ struct FirstLayer {
 };
 
 // Runs all layers on a tile of operands (see tile_operands); layer l writes the operands hidden[l], and the
-// last one writes `last` with stride `last_stride`.
+// last one writes `last` with stride `last_stride`: its padding is left as it is, or is zero.
 template <class S>
 void mlp_forward_tile(const PackedMlp<typename S::T, MlpOperand<S>>& mlp,
                       const FirstLayer<typename S::T>& first, const MlpOperand<S>* x, int x_stride,
@@ -25,9 +25,10 @@ void mlp_forward_tile(const PackedMlp<typename S::T, MlpOperand<S>>& mlp,
   const MlpShape& s = mlp.shape;
   const int width = operand_padded<MlpOperand<S>>(s.d_hidden);
   for (int l = 0; l < s.n_layers(); ++l) {
-    LayerOf<S> layer{mlp.weights(l), mlp.bias(l), nullptr, nullptr, s.in(l), mlp_padded(s.out(l))};
+    LayerOf<S> layer{mlp.weights(l), mlp.bias(l), nullptr, nullptr, s.in(l), s.out(l)};
     if (l == 0) layer.bias = first.bias, layer.bias_index = first.bias_index, layer.n_in = first.n_in;
     if (l < s.n_hidden) {
+      layer.n_out = mlp_padded(s.d_hidden);  // gradients read whole pads
       layer_tile<S, Finish::kRelu>(layer, x, x_stride, hidden[l], width);
       x = hidden[l];
       x_stride = width;
@@ -144,6 +145,7 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T, MlpOperand<S>>& task
   std::fill(task.sums.data, task.sums.data + task.sums.size(), T(0));
   std::fill(task.folded, task.folded + static_cast<int64_t>(task.n_conditions) * mlp_padded(s.d_hidden),
             T(0));
+  std::fill(b.out, b.out + kMlpTile * mlp_padded(s.d_out), T(0));
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));

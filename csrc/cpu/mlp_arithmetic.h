@@ -73,6 +73,12 @@ struct MlpArithmetic<Avx512Bf16> {
     return _mm512_maskz_mov_ps(_mm512_cmpgt_epi32_mask(_mm512_cvtepi16_epi32(bits), _mm512_setzero_si512()),
                                v);
   }
+  // to = a[0], b[0], a[1], b[1], ...: a vector's worth.
+  static void interleave(const Operand* a, const Operand* b, Operand* to) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)));
+    _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  }
 };
 #endif
 
@@ -116,14 +122,18 @@ MlpOperands<S> tile_operands(const typename S::T* from, int from_stride, int n, 
 // kDepth].
 template <class S>
 MlpOperands<S> side_by_side(const MlpOperands<S>& tile, int width, MlpOperand<S>* memory) {
-  constexpr int kDepth = MlpArithmetic<S>::kDepth;
-  if constexpr (kDepth == 1) return tile;
-  for (int m = 0; m < kMlpTile; m += kDepth) {
-    const MlpOperand<S>*even = tile.data + m * tile.stride, *odd = even + tile.stride;
-    MlpOperand<S>* to = memory + m * width;
-    for (int k = 0; k < width; ++k) to[2 * k] = even[k], to[2 * k + 1] = odd[k];
+  using A = MlpArithmetic<S>;
+  if constexpr (A::kDepth == 1) {
+    return tile;
+  } else {
+    for (int m = 0; m < kMlpTile; m += A::kDepth) {
+      const MlpOperand<S>*even = tile.data + m * tile.stride, *odd = even + tile.stride;
+      for (int k = 0; k < width; k += S::kWidth) {
+        A::interleave(even + k, odd + k, memory + m * width + A::kDepth * k);
+      }
+    }
+    return {memory, A::kDepth * width};
   }
-  return {memory, kDepth * width};
 }
 
 }  // namespace

@@ -13,8 +13,7 @@ constexpr int kTileRowBytes = 64;   // 16 sums, or 16 pairs of operands
 constexpr int kTilePairs = 16;      // pairs that a layer multiplies at once
 constexpr int kGradTilePairs = 12;  // pairs of samples that a weight gradient multiplies at once
 constexpr int kSamplePairs = kMlpTile / 2;
-constexpr int kTileBlocks = kMlpTile / kTileRows;
-static_assert(kMlpTile % kTileRows == 0 && kSamplePairs % kGradTilePairs == 0 && kTileBlocks == 3);
+static_assert(kMlpTile == 3 * kTileRows && kSamplePairs % kGradTilePairs == 0);
 
 // Tile registers and their shapes. The operands of weight gradients have their own: a tile of samples is not
 // whole registers deep.
@@ -50,7 +49,7 @@ void finish_columns(const LayerOf<S>& layer, int column, const float* sums, Laye
     for (int n = 0; n < kTileRows; n += S::kWidth) {
       const int at = column + n;
       auto value = S::load(sums + m * kTileRows + n);
-      if (layer.bias) value = S::add(value, S::load(layer.bias + bias_row * layer.n_out + at));
+      if (layer.bias) value = S::add(value, S::load(layer.bias + bias_row * layer.stride() + at));
       LayerOut<S, kFinish>* to = y + static_cast<int64_t>(m) * y_stride + at;
       if constexpr (kFinish == Finish::kRelu) {
         A::store(to, S::relu(value));
@@ -70,13 +69,13 @@ void matrix_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_st
   constexpr int kOperandBytes = sizeof(MlpOperand<S>), kSumBytes = sizeof(float) * kTileRows;
   alignas(64) float sums[kMlpTile * kTileRows];
   const MlpOperand<S>*x1 = x + kTileRows * x_stride, *x2 = x1 + kTileRows * x_stride;
-  const int x_bytes = kOperandBytes * x_stride, w_bytes = kOperandBytes * 2 * layer.n_out;
+  const int x_bytes = kOperandBytes * x_stride, w_bytes = kOperandBytes * 2 * layer.stride();
   for (int column = 0; column < layer.n_out; column += kTileRows) {
     Tiles::template zero<kSum0>();
     Tiles::template zero<kSum1>();
     Tiles::template zero<kSum2>();
     for (int k = 0; k < layer.n_in; k += 2 * kTilePairs) {
-      Tiles::template load<kRight>(layer.weights + static_cast<int64_t>(k) * layer.n_out + 2 * column,
+      Tiles::template load<kRight>(layer.weights + static_cast<int64_t>(k) * layer.stride() + 2 * column,
                                    w_bytes);
       Tiles::template load<kLeft>(x + k, x_bytes);
       Tiles::template multiply_add<kSum0, kLeft, kRight>();
@@ -91,7 +90,7 @@ void matrix_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_st
     finish_columns<S, kFinish>(layer, column, sums, y, y_stride);
   }
   if constexpr (kFinish == Finish::kRelu) {  // the next layer reads whole registers
-    for (int n = layer.n_out; n < operand_padded<MlpOperand<S>>(layer.n_out); ++n) {
+    for (int n = layer.stride(); n < operand_padded<MlpOperand<S>>(layer.n_out); ++n) {
       for (int m = 0; m < kMlpTile; ++m) y[static_cast<int64_t>(m) * y_stride + n] = {0};
     }
   }

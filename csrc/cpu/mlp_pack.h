@@ -2,6 +2,7 @@
 // folded. Made once per call in memory of the caller; shared by all instruction sets.
 #pragma once
 #include <cstring>
+#include <type_traits>
 
 #include "nerfad/conditioned_mlp.h"
 #include "nerfad/half.h"
@@ -31,10 +32,11 @@ constexpr int operand_padded(int width) {
 
 inline void round_operand(float value, float& to) { to = widen(round_bfloat16(value)); }
 inline void round_operand(float value, BFloat16& to) { to = round_bfloat16(value); }
+inline void round_operand(double value, double& to) { to = value; }  // there are no rounded kernels for it
 
 // A matrix [n_rows, width] as operands [rows in whole pads / depth, width, depth], rounded.
-template <class Operand>
-void pack_operands(const float* from, int n_rows, int width, Operand* to) {
+template <class T, class Operand>
+void pack_operands(const T* from, int n_rows, int width, Operand* to) {
   constexpr int kDepth = kOperandDepth<Operand>;
   const int rows = kDepth == 1 ? n_rows : operand_padded<Operand>(n_rows);
   std::memset(static_cast<void*>(to), 0, sizeof(Operand) * static_cast<size_t>(rows) * width);
@@ -60,9 +62,16 @@ struct PackedMlp {
   // `data`: weights [in, padded out] of each layer, biases [padded out] of each layer, the first layer's
   // weights of the condition [d_cond, padded out], then its folded biases [n_cond in whole tiles, padded
   // out].
+  int n_rows(int layer) const { return shape.in(layer); }
+  int n_columns(int layer) const { return mlp_padded(shape.out(layer)); }
   int64_t weights_at(int layer) const {
     int64_t at = 0;
-    for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(shape.in(l)) * mlp_padded(shape.out(l));
+    for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(n_rows(l)) * n_columns(l);
+    return at;
+  }
+  int64_t operands_at(int layer) const {
+    int64_t at = 0;
+    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(n_rows(l), n_columns(l));
     return at;
   }
   int64_t biases_at(int layer) const {
@@ -74,11 +83,6 @@ struct PackedMlp {
   }
   int64_t forward_size(int64_t n_cond) const {
     return folded_at() + mlp_whole_tiles(n_cond) * mlp_padded(shape.d_hidden);
-  }
-  int64_t operands_at(int layer) const {
-    int64_t at = 0;
-    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(shape.in(l), mlp_padded(shape.out(l)));
-    return at;
   }
 
   const Operand* weights(int layer) const { return operands + operands_at(layer); }
@@ -118,19 +122,21 @@ struct PackedMlpGrad {
   const T* data;
   const Operand* operands = nullptr;  // as in PackedMlp
 
+  int n_rows(int layer) const { return shape.out(layer); }
+  int n_columns(int layer) const { return mlp_padded(shape.in(layer)); }
   int64_t weights_at(int layer) const {
     int64_t at = 0;
-    for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(shape.out(l)) * mlp_padded(shape.in(l));
+    for (int l = 0; l < layer; ++l) at += static_cast<int64_t>(n_rows(l)) * n_columns(l);
+    return at;
+  }
+  int64_t operands_at(int layer) const {
+    int64_t at = 0;
+    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(n_rows(l), n_columns(l));
     return at;
   }
   int64_t cond_weights_at() const { return weights_at(shape.n_layers()); }
   int64_t size() const {
     return cond_weights_at() + static_cast<int64_t>(shape.d_hidden) * mlp_padded(shape.d_cond);
-  }
-  int64_t operands_at(int layer) const {
-    int64_t at = 0;
-    for (int l = 0; l < layer; ++l) at += operand_count<Operand>(shape.out(l), mlp_padded(shape.in(l)));
-    return at;
   }
   const Operand* weights(int layer) const { return operands + operands_at(layer); }
   const T* exact_weights(int layer) const { return data + weights_at(layer); }
@@ -154,23 +160,17 @@ PackedMlpGrad<T> pack_mlp_grad(const MlpShape& s, const T* params, T* memory) {
   return packed;
 }
 
-// The same with its weights rounded to operands in `memory` [operands_at(n_layers)].
-template <class Operand>
-PackedMlp<float, Operand> round_weights(const PackedMlp<float>& exact, Operand* memory) {
-  const MlpShape& s = exact.shape;
-  const PackedMlp<float, Operand> rounded{s, exact.data, memory};
-  for (int l = 0; l < s.n_layers(); ++l) {
-    pack_operands(exact.exact_weights(l), s.in(l), mlp_padded(s.out(l)), memory + rounded.operands_at(l));
+// PackedMlp or PackedMlpGrad as kernels with operands of this type multiply it; `memory`
+// [operands_at(n_layers)] holds the weights if they are rounded.
+template <class Operand, class T, template <class, class> class Packed>
+Packed<T, Operand> as_operands(bool rounds, const Packed<T, T>& exact, Operand* memory) {
+  if constexpr (std::is_same_v<T, Operand>) {
+    if (!rounds) return exact;
   }
-  return rounded;
-}
-
-template <class Operand>
-PackedMlpGrad<float, Operand> round_weights(const PackedMlpGrad<float>& exact, Operand* memory) {
-  const MlpShape& s = exact.shape;
-  const PackedMlpGrad<float, Operand> rounded{s, exact.data, memory};
-  for (int l = 0; l < s.n_layers(); ++l) {
-    pack_operands(exact.exact_weights(l), s.out(l), mlp_padded(s.in(l)), memory + rounded.operands_at(l));
+  const Packed<T, Operand> rounded{exact.shape, exact.data, memory};
+  for (int l = 0; l < exact.shape.n_layers(); ++l) {
+    pack_operands(exact.exact_weights(l), exact.n_rows(l), exact.n_columns(l),
+                  memory + rounded.operands_at(l));
   }
   return rounded;
 }

@@ -17,12 +17,14 @@ enum class Finish {
 
 template <class T, class Operand = T>
 struct Layer {
-  const Operand* weights;     // [n_in / depth, n_out, depth]
-  const T* bias;              // [n_out] or [any, n_out] with bias_index, or null
+  const Operand* weights;     // [n_in / depth, padded n_out, depth]
+  const T* bias;              // [padded n_out] or [any, padded n_out] with bias_index, or null
   const int32_t* bias_index;  // [kMlpTile] row of bias for each sample, or null
   const Operand* mask;        // [kMlpTile, n_out padded as an operand] for kWherePositive
   int n_in;
-  int n_out;  // a multiple of kMlpPad
+  int n_out;  // columns behind it are computed only as far as the last vector goes
+
+  int stride() const { return mlp_padded(n_out); }
 };
 
 template <class S>
@@ -47,12 +49,14 @@ __attribute__((always_inline)) inline void layer_block(const LayerOf<S>& layer, 
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       sum[r][v] =
-          layer.bias ? S::load(layer.bias + bias_row * layer.n_out + column + v * S::kWidth) : S::zero();
+          layer.bias ? S::load(layer.bias + bias_row * layer.stride() + column + v * S::kWidth) : S::zero();
     }
   }
   const MlpOperand<S>* w = layer.weights + column * kDepth;
+  const int w_stride = layer.stride() * kDepth;
   const MlpOperand<S>* x_row = x + static_cast<int64_t>(row) * x_stride;
-  for (int k = 0; k < layer.n_in; k += kDepth, w += layer.n_out * kDepth, x_row += kDepth) {
+#pragma GCC unroll 4
+  for (int k = 0; k < layer.n_in; k += kDepth, w += w_stride, x_row += kDepth) {
     typename A::OperandVector weights[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) weights[v] = A::load(w + v * S::kWidth * kDepth);
@@ -94,17 +98,17 @@ __attribute__((noinline)) void layer_columns(const LayerOf<S>& layer, int column
 template <class S, Finish kFinish>
 void vector_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
                        int y_stride) {
-  const int vectors = layer.n_out / S::kWidth;
+  const int vectors = (layer.n_out + S::kWidth - 1) / S::kWidth;
   int v = 0;
   for (; v + S::kVectors <= vectors; v += S::kVectors) {
     layer_columns<S, S::kVectors, kFinish>(layer, v * S::kWidth, x, x_stride, y, y_stride);
   }
+  const int column = v * S::kWidth, left = vectors - v;
   if constexpr (S::kVectors == 4) {
-    const int column = v * S::kWidth;
-    if (vectors - v == 3) layer_columns<S, 3, kFinish>(layer, column, x, x_stride, y, y_stride);
-    if (vectors - v == 2) layer_columns<S, 2, kFinish>(layer, column, x, x_stride, y, y_stride);
-    if (vectors - v == 1) layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
+    if (left == 3) layer_columns<S, 3, kFinish>(layer, column, x, x_stride, y, y_stride);
+    if (left == 2) layer_columns<S, 2, kFinish>(layer, column, x, x_stride, y, y_stride);
   }
+  if (left == 1) layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
 }
 
 // grad_weights[n][k] += sum over samples of delta[m][n] x[m][k], for kRows outputs n and kVectors vectors of
@@ -121,6 +125,7 @@ __attribute__((always_inline)) inline void weight_grad_block(const MlpOperand<S>
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sum[r][v] = S::load(grad + r * grad_stride + v * S::kWidth);
   }
+#pragma GCC unroll 4
   for (int m = 0; m < kMlpTile; m += kDepth, delta += delta_stride, x += x_stride) {
     typename A::OperandVector inputs[kVectors];
 #pragma GCC unroll 4

@@ -1,20 +1,9 @@
-#include "render_rays_tiles.h"  // first: it silences gcc 12 about its own intrinsics
-
-#include "grid_encode_simd.h"
+#include "render_rays_vector.h"
 
 namespace nerfad {
 
-namespace {
+void render_task_avx512(const RenderTask<>& task) { render_vector<Avx512Simd>(task); }
 
-struct VectorEncode {
-  static void run(const RenderRays& p, RenderBuffers& b, int n) {
-    const float* const axes[3] = {b.axes[0], b.axes[1], b.axes[2]};
-    grid_encode_tile(p.grid, p.table_type, p.table, axes, n, b.features, p.grid.n_outputs());
-  }
-};
-
-}  // namespace
-
-void render_task_avx512(const RenderTask& task) { Renderer<Avx512Simd, VectorEncode>(task).run(); }
+void render_task_rounded_avx512(const RenderTask<>& task) { render_vector<Bf16Rounded<Avx512Simd>>(task); }
 
 }  // namespace nerfad

@@ -27,16 +27,35 @@ struct PortableEncode {
   }
 };
 
-void render_task_portable(const RenderTask& task) {
-  Renderer<PortableSimd<float>, PortableEncode>(task).run();
+template <class S>
+void render_task_portable(const RenderTask<>& task) {
+  Renderer<S, PortableEncode>(task).run();
 }
 
-RenderKernel render_kernel() {
+template <class Operand>
+struct RenderKernel {
+  void (*run)(const RenderTask<Operand>&);
+  bool rounds;  // operands of the networks
+};
+
+// Calls run(kernel) with the kernel for the precision on this machine.
+template <class Run>
+auto with_kernel(MlpPrecision precision, const Run& run) {
+  const bool rounds = precision == MlpPrecision::kBFloat16;
 #if defined(__x86_64__)
-  if (current_isa() >= Isa::kAvx512) return render_task_avx512;
-  if (current_isa() >= Isa::kAvx2) return render_task_avx2;
+  const Isa isa = current_isa();
+  if (rounds && isa >= Isa::kAmx) return run(RenderKernel<BFloat16>{render_task_amx, true});
+  if (rounds && isa >= Isa::kAvx512Bf16) return run(RenderKernel<BFloat16>{render_task_avx512bf16, true});
+  if (isa >= Isa::kAvx512) {
+    return run(RenderKernel<float>{rounds ? render_task_rounded_avx512 : render_task_avx512, rounds});
+  }
+  if (isa >= Isa::kAvx2) {
+    return run(RenderKernel<float>{rounds ? render_task_rounded_avx2 : render_task_avx2, rounds});
+  }
 #endif
-  return render_task_portable;
+  using Simd = PortableSimd<float>;
+  return run(RenderKernel<float>{
+      rounds ? render_task_portable<Bf16Rounded<Simd>> : render_task_portable<Simd>, rounds});
 }
 
 ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, const float* cond) {
@@ -48,14 +67,16 @@ ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, con
   return p;
 }
 
-// Packs a network under its one condition.
-PackedMlp<float> pack_network(const MlpShape& shape, const float* params, const float* cond, float* memory) {
+// Packs a network under its one condition; `operands` holds its weights where they are rounded.
+template <class Operand>
+PackedMlp<float, Operand> pack_network(const MlpShape& shape, const float* params, const float* cond,
+                                       bool rounds, float* memory, float* operands) {
   const ConditionedMlpFwd<float> p = network(shape, params, cond);
   const PackedMlp<float> packed = pack_mlp_forward(p, memory);
   float* folded = memory + packed.folded_at();
   std::fill(folded, folded + mlp_padded(shape.d_hidden), 0.0f);
   for (int n = 0; n < shape.d_hidden; ++n) folded[n] = mlp_folded_bias(p, 0, n);
-  return packed;
+  return as_operands(rounds, packed, reinterpret_cast<Operand*>(operands));
 }
 
 int64_t n_bricks(const MarchGrid& grid) {
@@ -63,15 +84,25 @@ int64_t n_bricks(const MarchGrid& grid) {
   return side * side * side;
 }
 
-// Scratch, in floats: both networks, the bricks and the box around them, then for each thread its buffers.
+// Scratch, in floats: both networks, their operands, the bricks and the box around them,
+// then for each thread its buffers.
 struct RenderScratch {
-  int64_t sigma, color, bricks, bounds, tasks, task_size, size;
+  int64_t sigma, color, sigma_operands, color_operands, bricks, bounds, tasks, task_size, size;
 };
 
+template <class Operand>
+int64_t operands_size(const MlpShape& shape) {
+  const int64_t n = PackedMlp<float, Operand>{shape, nullptr}.operands_at(shape.n_layers());
+  return aligned_count((n * sizeof(Operand) + 3) / 4);
+}
+
+template <class Operand>
 RenderScratch scratch_layout(const RenderRays& p, int n_threads) {
   RenderScratch r{};
   r.color = aligned_count(PackedMlp<float>{p.sigma, nullptr}.forward_size(1));
-  r.bricks = r.color + aligned_count(PackedMlp<float>{p.color, nullptr}.forward_size(1));
+  r.sigma_operands = r.color + aligned_count(PackedMlp<float>{p.color, nullptr}.forward_size(1));
+  r.color_operands = r.sigma_operands + operands_size<Operand>(p.sigma);
+  r.bricks = r.color_operands + operands_size<Operand>(p.color);
   r.bounds = r.bricks + aligned_count((n_bricks(p.rays.grid) + 3) / 4);
   r.tasks = r.bounds + aligned_count(6);
   r.task_size = aligned_count((sizeof(RenderBuffers) + 3) / 4) + RenderBuffers::n_floats(p);
@@ -79,21 +110,18 @@ RenderScratch scratch_layout(const RenderRays& p, int n_threads) {
   return r;
 }
 
-}  // namespace
-
-int64_t render_rays_fused_scratch(const RenderRays& p, int n_threads) {
-  return scratch_layout(p, n_threads).size * static_cast<int64_t>(sizeof(float));
-}
-
-void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for) {
+template <class Operand>
+void render(const RenderKernel<Operand>& kernel, const RenderRays& p, const ParallelFor& parallel_for) {
   const int64_t n_tasks = parallel_for.n_threads();
-  const RenderScratch layout = scratch_layout(p, parallel_for.n_threads());
+  const RenderScratch layout = scratch_layout<Operand>(p, parallel_for.n_threads());
   float* memory = align_scratch(static_cast<float*>(p.scratch));
-  RenderTask all{};
+  RenderTask<Operand> all{};
   all.p = &p;
   all.rays = p.rays;
-  all.sigma = pack_network(p.sigma, p.sigma_params, p.cond, memory);
-  all.color = pack_network(p.color, p.color_params, nullptr, memory + layout.color);
+  all.sigma = pack_network<Operand>(p.sigma, p.sigma_params, p.cond, kernel.rounds, memory,
+                                    memory + layout.sigma_operands);
+  all.color = pack_network<Operand>(p.color, p.color_params, nullptr, kernel.rounds, memory + layout.color,
+                                    memory + layout.color_operands);
   all.block_step = n_tasks;
   if (!p.samples.packed_info && p.rays.grid.resolution >= kBrick) {
     auto* bricks = reinterpret_cast<uint8_t*>(memory + layout.bricks);
@@ -102,17 +130,31 @@ void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for)
     all.rays.grid.bounds = bounds;
     all.rays.grid.bricks = bricks;
   }
-  const RenderKernel kernel = render_kernel();
   parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* mine = memory + layout.tasks + i * layout.task_size;
-      RenderTask task = all;
+      RenderTask<Operand> task = all;
       task.buffers = reinterpret_cast<RenderBuffers*>(mine);
       task.buffers->use(p, mine + aligned_count((sizeof(RenderBuffers) + 3) / 4));
       task.first_block = i;
-      kernel(task);
+      kernel.run(task);
     }
   });
+}
+
+template <class Operand>
+int64_t scratch_bytes(const RenderKernel<Operand>&, const RenderRays& p, int n_threads) {
+  return scratch_layout<Operand>(p, n_threads).size * static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace
+
+int64_t render_rays_fused_scratch(const RenderRays& p, int n_threads) {
+  return with_kernel(p.precision, [&](const auto& kernel) { return scratch_bytes(kernel, p, n_threads); });
+}
+
+void render_rays_fused_cpu(const RenderRays& p, const ParallelFor& parallel_for) {
+  with_kernel(p.precision, [&](const auto& kernel) { render(kernel, p, parallel_for); });
 }
 
 }  // namespace nerfad

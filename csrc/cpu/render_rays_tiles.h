@@ -11,12 +11,14 @@ namespace {
 template <class S, class Encode>
 class Renderer {
  public:
-  explicit Renderer(const RenderTask& task)
+  explicit Renderer(const RenderTask<MlpOperand<S>>& task)
       : task_(task), p_(*task.p), b_(*task.buffers), block_(task.first_block) {
     next_ray_ = block_ * kRenderBlock;
+    for (int l = 0; l < kMaxHiddenLayers; ++l) hidden_[l] = operands(b_.layers[l % 2]);
   }
 
   void run() {
+    [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
     for (;;) {
       admit();
       if (n_slots_ == 0) return;
@@ -32,6 +34,8 @@ class Renderer {
   }
 
  private:
+  static MlpOperand<S>* operands(float* memory) { return reinterpret_cast<MlpOperand<S>*>(memory); }
+
   // The next ray of this task, or -1.
   int64_t pull() {
     const int64_t n_rays = p_.rays.n_rays;
@@ -82,7 +86,7 @@ class Renderer {
     float view[kViewCoefficients];
     render_view(p_, slot.index, view);
     float* to = b_.view_bias + n_slots_ * width;
-    const float* weights = task_.color.weights(0) + p_.n_code() * width;
+    const float* weights = task_.color.exact_weights(0) + p_.n_code() * width;
     for (int n = 0; n < width; n += S::kWidth) {
       auto sum = S::load(task_.color.bias(0) + n);
       for (int j = 0; j < kViewCoefficients; ++j) {
@@ -128,10 +132,14 @@ class Renderer {
     const int n = n_samples_ - first < kMlpTile ? n_samples_ - first : kMlpTile;
     const int n_features = p_.sigma.d_in, code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
-    mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features},
-                        b_.features + first * n_features, n_features, b_.hidden, b_.code, code_stride);
-    mlp_forward_tile<S>(task_.color, {b_.view_bias, b_.slot_of + first, p_.n_code()}, b_.code + 1,
-                        code_stride, b_.hidden, b_.rgb, rgb_stride);
+    const MlpOperands<S> features = tile_operands<S>(b_.features + first * n_features, n_features, kMlpTile,
+                                                     n_features, Padding::kUnread, operands(b_.layers[2]));
+    mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features}, features.data,
+                        features.stride, hidden_, b_.code, code_stride);
+    const MlpOperands<S> code = tile_operands<S>(b_.code + 1, code_stride, kMlpTile, p_.n_code(),
+                                                 Padding::kUnread, operands(b_.layers[2]));
+    mlp_forward_tile<S>(task_.color, {b_.view_bias, b_.slot_of + first, p_.n_code()}, code.data, code.stride,
+                        hidden_, b_.rgb, rgb_stride);
     densities_to_keep(first, n, code_stride);
     float rgb[3 * kMlpTile];
     copy_rows(b_.rgb, rgb_stride, rgb, 3, n, 3);
@@ -176,9 +184,10 @@ class Renderer {
     n_slots_ = kept;
   }
 
-  const RenderTask& task_;
+  const RenderTask<MlpOperand<S>>& task_;
   const RenderRays& p_;
   RenderBuffers& b_;
+  MlpOperand<S>* hidden_[kMaxHiddenLayers];
   int64_t block_, next_ray_;
   int n_slots_ = 0, n_samples_ = 0;
 };

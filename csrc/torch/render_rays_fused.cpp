@@ -152,8 +152,11 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
     std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
     const Tensor& color_params, std::vector<int64_t> color, std::optional<Tensor> cond,
     std::optional<Tensor> background, double early_stop_eps, int64_t max_samples_per_ray, double density_bias,
-    double cone_angle, int64_t image_width) {
+    double cone_angle, int64_t image_width, bool bfloat16) {
   const Check check(kOp, rays_o);
+  check.that(!bfloat16 || !(rays_o.is_cuda() || emulating()),
+             "precision bfloat16 runs on the CPU only; CUDA kernels always multiply in half precision: leave "
+             "precision at float32");
   RenderRays p{};
   check_rays(check, {rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle},
              p);
@@ -167,6 +170,7 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
   p.early_stop_eps = static_cast<float>(early_stop_eps);
   p.density_bias = static_cast<float>(density_bias);
   p.max_samples_per_ray = static_cast<int32_t>(max_samples_per_ray);
+  p.precision = bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;
   p.image_width = static_cast<int32_t>(image_width);
   return run(kOp, p, rays_d, background);
 }
@@ -217,8 +221,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
       "density_bitfield, int resolution, float step_size, Tensor table, int[] grid, Tensor sigma_params, "
       "int[] "
       "sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float early_stop_eps, int "
-      "max_samples_per_ray, float density_bias, float cone_angle, int image_width) -> (Tensor, Tensor, "
-      "Tensor)");
+      "max_samples_per_ray, float density_bias, float cone_angle, int image_width, bool bfloat16) -> "
+      "(Tensor, "
+      "Tensor, Tensor)");
   m.def(
       "render_cached(Tensor features, Tensor t_starts, Tensor t_ends, Tensor packed_info, Tensor rays_d, "
       "Tensor "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops.conditioned_mlp import MLPSpec
+from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import render_rays_fused as reference
 
@@ -36,6 +36,7 @@ def render_rays_fused(
     density_bias: float = 0.0,
     cone_angle: float = 0.0,
     image_width: int = 0,
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Renders rays without ever writing a tensor per sample.
 
@@ -71,6 +72,8 @@ def render_rays_fused(
         cone_angle: growth of the steps with the distance, 0 for a fixed step.
         image_width: the rays are the pixels of rows of this width, one row after another; 0 if they are not.
             CUDA warps then take 8 x 4 pixels, whose rays march alike. Changes no result.
+        precision: of the networks' products on the CPU, as in `conditioned_mlp`; the shares of the condition
+            and of the view are float32 in both. CUDA kernels take "float32" only.
 
     Returns:
         colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units).
@@ -98,16 +101,17 @@ def render_rays_fused(
         return reference.render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, table, grid_spec),
             *(sigma_params, sigma_spec, color_params, color_spec, cond, background),
-            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, precision),
         )
     if grid_spec.n_dims != 3:
         raise RuntimeError(f"render_rays_fused: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
+    bfloat16 = is_bfloat16("render_rays_fused", precision)
     with torch.no_grad():
         return _native.ops().render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size),
             *(table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
             *(color_params, mlp_numbers(view_as_input(color_spec)), cond, background),
-            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, image_width),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, image_width, bfloat16),
         )
 
 

@@ -28,6 +28,9 @@ struct MlpArithmetic<PortablePairs> {
     for (int i = 0; i < PortablePairs::kWidth; ++i) v[i] = widen(h[i]) > 0 ? v[i] : 0.0f;
     return v;
   }
+  static void interleave(const Operand* a, const Operand* b, Operand* to) {
+    for (int i = 0; i < PortablePairs::kWidth; ++i) to[2 * i] = a[i], to[2 * i + 1] = b[i];
+  }
 };
 
 // Tile registers as the instruction set's manual describes them. Use without a configuration, and products of
@@ -151,8 +154,8 @@ Results run(const Problem& q) {
   }
   Memory<Operand> operands(PackedMlp<float, Operand>{s, nullptr}.operands_at(s.n_layers()));
   Memory<Operand> grad_operands(PackedMlpGrad<float, Operand>{s, nullptr}.operands_at(s.n_layers()));
-  const auto mlp = round_weights(exact, operands.get());
-  const auto grad_mlp = round_weights(exact_grad, grad_operands.get());
+  const auto mlp = as_operands(true, exact, operands.get());
+  const auto grad_mlp = as_operands(true, exact_grad, grad_operands.get());
 
   Results r{std::vector<float>(q.grad_out.size()), std::vector<float>(q.x.size()),
             std::vector<float>(MlpGradSums<float>{s, nullptr}.size()), std::vector<float>(q.n_cond * width)};

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from nerfad import _native
+from nerfad import _native, ops
 from nerfad.ops import GridSpec, MLPSpec, pack_bitfield, ray_aabb, render_rays_fused
 from nerfad.ops.reference import render_rays_fused as reference
 from nerfad.ops.reference.morton import morton_decode
@@ -180,6 +180,43 @@ def test_every_instruction_set_matches_reference(isa):
         _native.set_isa(detected)
 
 
+def psnr(got, expected):
+    return float(-10 * torch.log10((got - expected).square().mean()))
+
+
+@pytest.mark.parametrize("isa", _native.ISAS)
+def test_bfloat16_matches_reference_and_float32(isa):
+    detected = _native.detected_isa()
+    if _native.ISAS.index(isa) > _native.ISAS.index(detected):
+        pytest.skip(f"this machine has {detected}")
+    inputs = make_inputs(500)
+    exact = render_rays_fused(**inputs)
+    _native.set_isa(isa)
+    try:
+        got = render_rays_fused(**inputs, precision="bfloat16")
+    finally:
+        _native.set_isa(detected)
+    expected = reference.render_rays_fused(**inputs, precision="bfloat16")
+    for a, b, c in zip(got, expected, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=8e-3)
+        assert not torch.equal(a, c)
+    assert psnr(got[0], expected[0]) > 70
+    assert psnr(got[0], exact[0]) > 50
+
+
+def test_rejects_another_precision():
+    with pytest.raises(RuntimeError, match="precision must be float32 or bfloat16, got 'half'"):
+        render_rays_fused(**make_inputs(5), precision="half")
+
+
+def test_cuda_kernels_reject_bfloat16():
+    if not _native.LIBRARY.with_name("libnerfad_emu.so").is_file():
+        pytest.skip("the emulated kernels are not built (needs the CUDA headers)")
+    inputs = make_inputs(5)
+    with ops.emulated_cuda(), pytest.raises(RuntimeError, match="bfloat16 runs on the CPU only"):
+        render_rays_fused(**inputs, precision="bfloat16")
+
+
 def test_does_not_depend_on_the_number_of_threads():
     inputs, before, results = make_inputs(1000), torch.get_num_threads(), []
     for n_threads in (1, 2):
@@ -195,7 +232,7 @@ def test_opcheck():
         *(i[k] for k in ("rays_o", "rays_d", "t_min", "t_max", "aabb", "density_bitfield")),
         *(RESOLUTION, 0.05, i["table"], [*GRID.resolutions, 10, 0, 0]),
         *(i["sigma_params"], [8, 5, 32, 2, 16, 0], i["color_params"], [31, 0, 32, 1, 3, 1]),
-        *(i["cond"], i["background"], 1e-4, 1024, 1.0, 0.0, 0),
+        *(i["cond"], i["background"], 1e-4, 1024, 1.0, 0.0, 0, False),
     )
     torch.library.opcheck(_native.ops().render_rays_fused.default, arguments)
 

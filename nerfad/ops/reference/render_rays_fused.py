@@ -16,7 +16,7 @@ from nerfad.ops.reference.sample_positions import sample_positions
 from nerfad.ops.reference.sh_encode import sh_encode
 
 if TYPE_CHECKING:
-    from nerfad.ops.conditioned_mlp import MLPSpec
+    from nerfad.ops.conditioned_mlp import MLPSpec, Precision
     from nerfad.ops.grid_spec import GridSpec
 
 LOG_DENSITY_LIMIT = 15.0
@@ -43,6 +43,7 @@ def render_rays_fused(
     max_samples_per_ray: int = 1024,
     density_bias: float = 0.0,
     cone_angle: float = 0.0,
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `nerfad.ops.render_rays_fused`."""
     samples = march(
@@ -50,13 +51,16 @@ def render_rays_fused(
         max_samples_per_ray=max_samples_per_ray,
     )
     positions = sample_positions(rays_o, rays_d, samples.t_starts, samples.t_ends, samples.packed_info, aabb)
-    h = conditioned_mlp(grid_encode(positions, table, grid_spec), sigma_params, sigma_spec, cond)
+    features = grid_encode(positions, table, grid_spec)
+    h = conditioned_mlp(features, sigma_params, sigma_spec, cond, precision=precision)
     sigmas = (h[:, 0] + density_bias).clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT).exp()
-    directions = torch.nn.functional.normalize(rays_d, dim=1)
-    views = sh_encode(directions, 4)[samples.ray_indices.long()]
-    # Views as inputs or as conditions: the parameters lie in the same order.
-    color_net = dataclasses.replace(color_spec, d_in=color_spec.d_in + color_spec.d_cond, d_cond=0)
-    rgbs = conditioned_mlp(torch.cat([h[:, 1:], views], 1), color_params, color_net)
+    # The view as a condition of each ray, also where the network takes it as inputs: the parameters lie in
+    # the same order.
+    views = sh_encode(torch.nn.functional.normalize(rays_d, dim=1), 4)
+    color_net = dataclasses.replace(color_spec, d_in=h.shape[1] - 1, d_cond=views.shape[1])
+    rgbs = conditioned_mlp(
+        *(h[:, 1:], color_params, color_net, views, samples.ray_indices), precision=precision
+    )
     colors, opacities, depths, _ = composite(
         *(sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background, early_stop_eps)
     )

@@ -1,0 +1,7 @@
+#include "render_rays_vector.h"
+
+namespace nerfad {
+
+void render_task_avx512bf16(const RenderTask<BFloat16>& task) { render_vector<Avx512Bf16>(task); }
+
+}  // namespace nerfad
