@@ -17,7 +17,7 @@ struct FirstLayer {
 };
 
 // Runs all layers on a tile of operands (see tile_operands); layer l writes the operands hidden[l], and the
-// last one writes `last` with stride `last_stride`: its padding is left as it is, or is zero.
+// last one writes `last` with stride `last_stride`, zero in its padding.
 template <class S>
 void mlp_forward_tile(const PackedMlp<typename S::T, MlpOperand<S>>& mlp,
                       const FirstLayer<typename S::T>& first, const MlpOperand<S>* x, int x_stride,
@@ -145,7 +145,6 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T, MlpOperand<S>>& task
   std::fill(task.sums.data, task.sums.data + task.sums.size(), T(0));
   std::fill(task.folded, task.folded + static_cast<int64_t>(task.n_conditions) * mlp_padded(s.d_hidden),
             T(0));
-  std::fill(b.out, b.out + kMlpTile * mlp_padded(s.d_out), T(0));
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));

@@ -22,7 +22,7 @@ struct Layer {
   const int32_t* bias_index;  // [kMlpTile] row of bias for each sample, or null
   const Operand* mask;        // [kMlpTile, n_out padded as an operand] for kWherePositive
   int n_in;
-  int n_out;  // columns behind it are computed only as far as the last vector goes
+  int n_out;  // columns behind it, up to the padded width, become zero; a multiple of kMlpPad for kRelu
 
   int stride() const { return mlp_padded(n_out); }
 };
@@ -109,6 +109,11 @@ void vector_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_st
     if (left == 2) layer_columns<S, 2, kFinish>(layer, column, x, x_stride, y, y_stride);
   }
   if (left == 1) layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
+  if constexpr (kFinish != Finish::kRelu) {
+    for (int n = vectors * S::kWidth; n < layer.stride(); n += S::kWidth) {
+      for (int m = 0; m < kMlpTile; ++m) S::store(y + static_cast<int64_t>(m) * y_stride + n, S::zero());
+    }
+  }
 }
 
 // grad_weights[n][k] += sum over samples of delta[m][n] x[m][k], for kRows outputs n and kVectors vectors of

@@ -35,7 +35,7 @@ struct PortableSimd {
   static V broadcast(T x) { return V{} + x; }
   static V add(V a, V b) { return a + b; }
   static V multiply_add(V a, V b, V c) { return a * b + c; }
-  static V relu(V v) { return keep_where_positive(v, v); }
+  static V relu(V v) { return v < 0 ? V{} : v; }  // a NaN stays
   static V keep_where_positive(V v, V h) { return h > 0 ? v : V{}; }
   static V exp(V v) {
     for (int i = 0; i < kWidth; ++i) v[i] = std::exp(v[i]);
