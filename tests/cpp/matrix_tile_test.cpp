@@ -1,6 +1,6 @@
 // Proves the matrix-tile (AMX) code of the MLP without such hardware: the same templates run over a register
 // file in plain C++ that knows each register's shape, and must give what the portable bfloat16 code gives.
-// What this cannot prove: the five instructions of csrc/cpu/amx_tiles.h themselves.
+// What this cannot prove: the instructions of csrc/cpu/amx_tiles.h themselves.
 #include "../../csrc/cpu/mlp_matrix_tile.h"
 
 #include <cmath>
