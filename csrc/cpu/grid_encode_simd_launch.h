@@ -7,33 +7,22 @@
 // than levels) reads all samples in order and alone writes its entries: no atomics, and the same bits on any
 // number of threads.
 #pragma once
-#include <atomic>
 #include <cstring>
 
 #include "grid_encode_scratch.h"
 #include "grid_encode_simd.h"
+#include "tasks.h"
 
 namespace nerfad {
 namespace {
 
 constexpr int64_t kBlock = 1024;  // samples rearranged at a time
 
-// Hands out tasks 0..n_tasks-1 in order to the threads as they become free.
-template <class Task>
-void for_each_task(int64_t n_tasks, const ParallelFor& parallel_for, const Task& task) {
-  std::atomic<int64_t> next{0};
-  parallel_for(parallel_for.n_threads(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t slot = begin; slot < end; ++slot) {
-      for (int64_t k; (k = next.fetch_add(1)) < n_tasks;) task(k);
-    }
-  });
-}
-
 // Calls work(first, size) for ranges of `size` that cover n samples.
 template <class Work>
 void for_each_range(int64_t n, int64_t size, const ParallelFor& parallel_for, const Work& work) {
   for_each_task((n + size - 1) / size, parallel_for,
-                [&](int64_t k) { work(k * size, (k + 1) * size < n ? size : n - k * size); });
+                [&](int64_t k, int64_t) { work(k * size, (k + 1) * size < n ? size : n - k * size); });
 }
 
 // Calls work(group, first, size): each group of levels over n samples, cut only if there are too few groups
@@ -46,7 +35,7 @@ void for_each_group_range(int n_groups, int64_t n, const ParallelFor& parallel_f
   const int64_t fair = padded((n + cuts - 1) / cuts);
   const int64_t size = fair < kSmallest ? kSmallest : fair;
   const int64_t n_ranges = (n + size - 1) / size;
-  for_each_task(n_groups * n_ranges, parallel_for, [&](int64_t k) {
+  for_each_task(n_groups * n_ranges, parallel_for, [&](int64_t k, int64_t) {
     const int64_t first = k % n_ranges * size;
     work(n_groups - 1 - static_cast<int>(k / n_ranges), first, first + size < n ? size : n - first);
   });
@@ -301,7 +290,7 @@ void backward_chunk(const GridEncodeBwd<float>& p, const GridScratch& layout,
   if (p.grad_positions) position_grad_chunk<S, D, F>(p, layout, parallel_for);
   if (!p.grad_table) return;
   const int64_t n_parts = (parallel_for.n_threads() + n_levels - 1) / n_levels;
-  for_each_task(n_levels * n_parts, parallel_for, [&](int64_t k) {
+  for_each_task(n_levels * n_parts, parallel_for, [&](int64_t k, int64_t) {
     const int l = n_levels - 1 - static_cast<int>(k / n_parts);  // the costly fine levels first
     scatter_part<D, F>(p, l, k % n_parts, n_parts, all_axes, grads + l * layout.level_stride);
   });

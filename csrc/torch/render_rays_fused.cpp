@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "dispatch.h"
+#include "field_check.h"
 
 namespace nerfad {
 
@@ -17,39 +18,11 @@ namespace {
 
 constexpr const char* kOp = "render_rays_fused";
 
-MlpShape mlp_shape(const Check& check, const std::vector<int64_t>& v, const Tensor& params,
-                   const char* name) {
-  check.that(v.size() == 6 && v[0] >= 1 && v[1] >= 0 && v[2] >= 16 && v[2] <= 128 && v[3] >= 1 &&
-                 v[3] <= 16 && v[4] >= 1,
-             std::string(name) + " has an impossible shape");
-  const MlpShape s{static_cast<int>(v[0]), static_cast<int>(v[1]), static_cast<int>(v[2]),
-                   static_cast<int>(v[3]), static_cast<int>(v[4]), v[5] != 0};
-  check.shape(params, name, {s.n_params()}).same_dtype(params, name);
-  return s;
-}
-
-TableType table_type(const Check& check, const Tensor& table) {
-  if (table.scalar_type() == ScalarType::Float) return TableType::kFloat32;
-  if (table.scalar_type() == ScalarType::Half) return TableType::kFloat16;
-  check.that(
-      table.scalar_type() == ScalarType::BFloat16,
-      std::string("table must be float32, float16 or bfloat16, got ") + dtype_name(table.scalar_type()));
-  return TableType::kBFloat16;
-}
-
-// grid: resolutions of the levels, log2 of the table size, kind, smoothstep.
+// grid: see field_check.h.
 void check_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& grid, RenderRays& p) {
-  const size_t n_levels = grid.size() - 3;
-  check.that(grid.size() >= 4 && n_levels <= kMaxGridLevels, "the grid must have 1 to 32 levels");
   check.shape(table, "table", {kAny, kAny});
-  p.table_type = table_type(check, table);
-  p.grid = make_grid_shape(3, static_cast<int>(table.size(1)), grid.data(), static_cast<int>(n_levels),
-                           static_cast<int>(grid[n_levels]), static_cast<GridKind>(grid[n_levels + 1]),
-                           grid[n_levels + 2] != 0);
-  check.shape(table, "table", {p.grid.n_entries(), kAny});
-  const int f = p.grid.n_features;
-  check.that(f == 1 || f == 2 || f == 4 || f == 8,
-             "table must have 1, 2, 4 or 8 columns, got " + std::to_string(f));
+  p.table_type = field_table_type(check, table, false);
+  p.grid = field_grid(check, table, grid);
   p.table = table.data_ptr();
 }
 
@@ -63,8 +36,8 @@ struct Networks {
 
 // `d_in`: what the density network must take, and what that is.
 void check_networks(const Check& check, const Networks& n, int64_t d_in, const char* of, RenderRays& p) {
-  p.sigma = mlp_shape(check, n.sigma, n.sigma_params, "sigma_params");
-  p.color = mlp_shape(check, n.color, n.color_params, "color_params");
+  p.sigma = field_mlp(check, n.sigma, n.sigma_params, "sigma_params");
+  p.color = field_mlp(check, n.color, n.color_params, "color_params");
   const auto sizes = [](const std::string& what, int64_t expected, int64_t got) {
     return what + " must be " + std::to_string(expected) + ", got " + std::to_string(got);
   };

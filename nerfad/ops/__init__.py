@@ -9,6 +9,7 @@ from nerfad.ops.grid_encode import GridSpec, grid_encode
 from nerfad.ops.march import MarchResult, march, march_inference
 from nerfad.ops.morton import morton_decode, morton_encode
 from nerfad.ops.occupancy import occupancy_update, pack_bitfield
+from nerfad.ops.radiance_field import radiance_field
 from nerfad.ops.ray_aabb import ray_aabb
 from nerfad.ops.render_cached import RenderCache, render_cache, render_cached, render_cached_within
 from nerfad.ops.render_rays_fused import render_rays_fused
@@ -34,6 +35,7 @@ __all__ = [
     "morton_encode",
     "occupancy_update",
     "pack_bitfield",
+    "radiance_field",
     "ray_aabb",
     "render_cache",
     "render_cached",

@@ -17,6 +17,7 @@ from nerfad import _native
 from nerfad.errors import BackendError
 
 BACKENDS = ("auto", "native", "reference")
+_emulating = False
 _override: contextvars.ContextVar[str | None] = contextvars.ContextVar("nerfad_backend", default=None)
 
 
@@ -59,11 +60,19 @@ def use_backend(name: str) -> Iterator[None]:
         _override.reset(token)
 
 
+def is_emulating() -> bool:
+    """Whether CPU tensors go through the emulated CUDA kernels."""
+    return _emulating
+
+
 @contextlib.contextmanager
 def emulated_cuda() -> Iterator[None]:
     """Sends CPU tensors through the CUDA sources, run by the SIMT emulator. For tests; needs NERFAD_EMU=1."""
+    global _emulating
     _native.ops()._set_emulation(True)
+    _emulating = True
     try:
         yield
     finally:
+        _emulating = False
         _native.ops()._set_emulation(False)

@@ -8,7 +8,8 @@ from torch import Tensor
 from nerfad import _native
 from nerfad.ops import _backend
 from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
-from nerfad.ops.grid_spec import KINDS, GridSpec
+from nerfad.ops.grid_spec import GridSpec
+from nerfad.ops.radiance_field import grid_numbers, mlp_numbers
 from nerfad.ops.reference import render_rays_fused as reference
 
 __all__ = ["render_rays_fused"]
@@ -118,16 +119,6 @@ def render_rays_fused(
 def view_as_input(spec: MLPSpec) -> MLPSpec:
     """The same parameters with the view among the inputs, where a network takes it as its condition."""
     return dataclasses.replace(spec, d_in=spec.d_in + spec.d_cond, d_cond=0)
-
-
-def grid_numbers(spec: GridSpec) -> list[int]:
-    smoothstep = int(spec.interpolation == "smoothstep")
-    return [*spec.resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
-
-
-def mlp_numbers(spec: MLPSpec) -> list[int]:
-    sigmoid = int(spec.output_activation == "sigmoid")
-    return [spec.d_in, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid]
 
 
 def _fake(rays_o, *args):

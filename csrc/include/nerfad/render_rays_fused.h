@@ -5,12 +5,12 @@
 #include "nerfad/grid_encode.h"
 #include "nerfad/march_ray.h"
 #include "nerfad/parallel.h"
+#include "nerfad/radiance_field.h"
 #include "nerfad/sh_encode.h"
 
 namespace nerfad {
 
 constexpr int kViewCoefficients = 16;  // spherical harmonics of degree 4
-constexpr float kLogDensityLimit = 15.0f;
 
 // Samples of a render cache with their grid features: they take the place of marching and encoding.
 struct RenderSamples {

@@ -1,0 +1,204 @@
+"""The conditional radiance field in one pass: grid encoding, density network and colour network, fused."""
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nerfad import _native
+from nerfad.ops import _backend
+from nerfad.ops.conditioned_mlp import MLPSpec
+from nerfad.ops.grid_spec import KINDS, GridSpec
+from nerfad.ops.reference import radiance_field as reference
+from nerfad.ops.reference.radiance_field import LOG_DENSITY_LIMIT
+
+__all__ = ["radiance_field"]
+
+
+def radiance_field(
+    positions: Tensor,
+    table: Tensor,
+    grid_spec: GridSpec,
+    sigma_params: Tensor,
+    sigma_spec: MLPSpec,
+    color_params: Tensor,
+    color_spec: MLPSpec,
+    views: Tensor,
+    ray_indices: Tensor | None = None,
+    cond: Tensor | None = None,
+    cond_index: Tensor | None = None,
+    density_bias: float = 0.0,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> tuple[Tensor, Tensor]:
+    r"""Densities and colours of samples, without a tensor of their features or hidden layers.
+
+    NeRF-AD's conditional field F(position, direction, condition) (eq. 7) in its fast form. The same as
+    `grid_encode`, `conditioned_mlp` (density) and `conditioned_mlp` (colour) one after another, up to
+    rounding:
+
+    .. math::
+        h_i = mlp_\sigma(grid(x_i), c_{k(i)}),\quad
+        \sigma_i = e^{clamp(h_{i,0} + density\_bias, -15, 15)},\quad
+        rgb_i = mlp_c(h_{i,1:}, v_{r(i)})
+
+    The backward pass recomputes what the forward pass did not keep, and leaves out samples whose gradients
+    are all zero, as those behind an early stop are: their contributions are exactly zero.
+
+    Args:
+        positions: [n, 3] float32 (float64 on the CPU) in [0, 1]; values outside are clamped.
+        table: [grid_spec.n_entries, n_features] float32, float16 or bfloat16 (float64 with float64
+            positions).
+        grid_spec: a grid of three dimensions.
+        sigma_params, sigma_spec: density network on the grid's features and the condition; its first output
+            is the logarithm of the density, the others are the geometry code.
+        color_params, color_spec: colour network on the geometry code and the view, which it takes as inputs
+            or as its condition (the parameters are the same); three outputs.
+        views: [n_rays, n_view] what the colour network sees of each ray's direction, usually 16 spherical
+            harmonics (`sh_encode`).
+        ray_indices: [n] int32, the ray of each sample, in [0, n_rays) (not checked on CUDA); None: all use
+            the first.
+        cond: [n_cond, sigma_spec.d_cond] conditions; None exactly if d_cond is 0.
+        cond_index: [n] int32, the condition of each sample, in [0, n_cond) (not checked on CUDA); None: all
+            use the first.
+        density_bias: added to the logarithm of the density.
+        precision: of the networks' products; CUDA multiplies in half precision either way.
+
+    Returns:
+        sigmas [n] in 1 / (unit of the box), rgbs [n, 3].
+
+    Differentiable in positions (see `grid_encode`), table, sigma_params, color_params, views and cond. Sums
+    are in a fixed order: on the CPU the gradients are bit-identical for any number of threads.
+
+    Raises:
+        RuntimeError: a shape, dtype or device is wrong, or an index is out of range; the message names the
+            argument.
+        ValueError: the precision is unknown.
+
+    Example:
+        >>> import torch
+        >>> from nerfad.ops import GridSpec, MLPSpec, radiance_field
+        >>> grid = GridSpec(n_levels=2, base_resolution=4, finest_resolution=8)
+        >>> sigma, color = MLPSpec(4, 1, 16, 1, 16), MLPSpec(15, 16, 16, 1, 3, "sigmoid")
+        >>> sigmas, rgbs = radiance_field(
+        ...     torch.rand(2, 3), torch.zeros(grid.n_entries, 2), grid, torch.zeros(sigma.n_params), sigma,
+        ...     torch.zeros(color.n_params), color, torch.rand(1, 16), cond=torch.zeros(1, 1))
+        >>> sigmas.tolist(), rgbs[0].tolist()  # zero networks: density 1, grey
+        ([1.0, 1.0], [0.5, 0.5, 0.5])
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"radiance_field: precision must be float32 or bfloat16, got {precision!r}")
+    if grid_spec.n_dims != 3:
+        raise RuntimeError(f"radiance_field: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
+    if not _backend.is_native():
+        return reference.radiance_field(
+            *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
+            *(views, ray_indices, cond, cond_index, density_bias),
+        )
+    return _native.ops().radiance_field_fwd(
+        *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
+        *(color_params, mlp_numbers(color_spec), views, ray_indices, cond, cond_index, density_bias),
+    )
+
+
+def grid_numbers(spec: GridSpec) -> list[int]:
+    """A grid as the native field ops take it."""
+    smoothstep = int(spec.interpolation == "smoothstep")
+    return [*spec.resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
+
+
+def mlp_numbers(spec: MLPSpec) -> list[int]:
+    """A network as the native field ops take it."""
+    sigmoid = int(spec.output_activation == "sigmoid")
+    return [spec.d_in, spec.d_cond, spec.d_hidden, spec.n_hidden, spec.d_out, sigmoid]
+
+
+def _fake_fwd(positions, *args):
+    n = positions.shape[0]
+    return positions.new_empty((n,)), positions.new_empty((n, 3))
+
+
+def _fake_bwd(grad_sigmas, grad_rgbs, positions, table, grid, sigma_params, sigma, color_params, color, *rest):
+    views, _, cond, _, _, needs_positions, needs_table = rest
+    n_entries, n_features = table.shape
+    return (
+        positions.new_empty((positions.shape[0] if needs_positions else 0, 3)),
+        positions.new_empty((n_entries if needs_table else 0, n_features)),
+        torch.empty_like(sigma_params),
+        torch.empty_like(color_params),
+        torch.empty_like(views),
+        positions.new_empty((0 if cond is None else cond.shape[0], sigma[1])),
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    positions, table, ctx.grid, sigma_params, ctx.sigma, color_params, ctx.color, *rest = inputs
+    views, ray_indices, cond, cond_index, ctx.density_bias = rest
+    ctx.save_for_backward(
+        positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index
+    )
+
+
+def _backward(ctx, grad_sigmas, grad_rgbs):
+    positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index = ctx.saved_tensors
+    needs_positions, needs_table = ctx.needs_input_grad[:2]
+    on_cuda = positions.is_cuda or _backend.is_emulating()
+    backward = _backward_by_parts if on_cuda else _native.ops().radiance_field_bwd
+    grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = backward(
+        *(grad_sigmas.contiguous(), grad_rgbs.contiguous(), positions, table, ctx.grid),
+        *(sigma_params, ctx.sigma, color_params, ctx.color, views, ray_indices, cond, cond_index),
+        *(ctx.density_bias, needs_positions, needs_table),
+    )
+    return (
+        *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),
+        *(None, grad_sigma, None, grad_color, None, grad_views, None),
+        *(None if cond is None else grad_cond, None, None),
+    )
+
+
+def _backward_by_parts(
+    grad_sigmas,
+    grad_rgbs,
+    positions,
+    table,
+    grid,
+    sigma_params,
+    sigma,
+    color_params,
+    color,
+    views,
+    ray_indices,
+    cond,
+    cond_index,
+    density_bias,
+    needs_positions,
+    needs_table,
+):
+    """The backward pass on CUDA: the parts' own kernels one after another, which write their tensors."""
+    ops = _native.ops()
+    *resolutions, log2_table_size, kind, smoothstep = grid
+    geometry = (resolutions, log2_table_size, kind, bool(smoothstep))
+    sigma_net = (*sigma[1:5], False)
+    color_net = (views.shape[1], *color[2:5], bool(color[5]))
+    features = ops.grid_encode_fwd(positions, table, *geometry)
+    h = ops.conditioned_mlp_fwd(features, sigma_params, cond, cond_index, *sigma_net)
+    code, log_density = h[:, 1:].contiguous(), h[:, 0] + density_bias
+    grad_code, grad_color, grad_views = ops.conditioned_mlp_bwd(
+        grad_rgbs, code, color_params, views, ray_indices, *color_net, True
+    )
+    inside = log_density.abs() <= LOG_DENSITY_LIMIT
+    grad_log_density = torch.where(inside, grad_sigmas * log_density.exp(), 0.0)
+    grad_h = torch.cat([grad_log_density[:, None], grad_code], 1)
+    grad_features, grad_sigma, grad_cond = ops.conditioned_mlp_bwd(
+        grad_h, features, sigma_params, cond, cond_index, *sigma_net, True
+    )
+    grad_positions, grad_table = ops.grid_encode_bwd(
+        positions, table, *geometry, grad_features, needs_positions, needs_table
+    )
+    return grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond
+
+
+if _native.available():
+    torch.library.register_fake("nerfad::radiance_field_fwd", _fake_fwd)
+    torch.library.register_fake("nerfad::radiance_field_bwd", _fake_bwd)
+    torch.library.register_autograd("nerfad::radiance_field_fwd", _backward, setup_context=_setup_context)
