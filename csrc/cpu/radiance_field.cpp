@@ -14,12 +14,12 @@ struct PortableEncode {
   template <class T>
   static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
     const auto encode = [&](auto s, auto d, auto f) {
+      constexpr int F = decltype(f)::value;
       for (int i = 0; i < n; ++i) {
         const T position[3] = {axes[0][i], axes[1][i], axes[2][i]};
-        const GridEncodeFwd<T> grid{position,     p.table, features + i * stride, nullptr, 1,
-                                    p.table_type, p.grid};
         for (int l = 0; l < p.grid.n_levels; ++l) {
-          grid_encode_fwd_point<T, decltype(s), decltype(d)::value, decltype(f)::value>(grid, 0, l);
+          grid_interpolate<T, decltype(s), decltype(d)::value, F>(p.grid, p.table, position, l,
+                                                                  features + i * stride + l * F);
         }
       }
     };

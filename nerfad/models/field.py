@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nerfad.config import FieldConfig
 from nerfad.nn import ConditionedMLP, GridEncoding
-from nerfad.ops import GridSpec, MLPSpec, sh_encode
+from nerfad.ops import GridSpec, MLPSpec, radiance_field, sh_encode
 
 SH_DEGREE = 4
 LOG_DENSITY_LIMIT = 15.0
@@ -74,18 +74,27 @@ class TalkingField(nn.Module):
             cond: [n_cond, c].
             cond_index: int32 [n], the condition of each sample; None: all use the first.
         """
-        hidden = self.density_net(self.encoding(positions), cond, cond_index)
-        rgbs = self.color_net(hidden[:, 1:].contiguous(), sh_encode(rays_d, SH_DEGREE), ray_indices)
-        return self._density(hidden[:, 0]), rgbs
+        return radiance_field(
+            positions,
+            self.encoding.table,
+            self.encoding.spec,
+            self.density_net.params,
+            self.density_net.spec,
+            self.color_net.params,
+            self.color_net.spec,
+            sh_encode(rays_d, SH_DEGREE),
+            ray_indices,
+            cond,
+            cond_index,
+            self.config.density_bias,
+        )
 
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """Densities [n_cond, n] of points [n, 3] under each of several conditions [n_cond, c]."""
         encoded = self.encoding(positions)
-        return torch.stack(
-            [self._density(self.density_net(encoded, row[None].contiguous())[:, 0]) for row in cond]
+        log_densities = torch.stack(
+            [self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond]
         )
-
-    def _density(self, log_density: Tensor) -> Tensor:
-        raw = log_density + self.config.density_bias
+        raw = log_densities + self.config.density_bias
         return torch.exp(raw.clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT))

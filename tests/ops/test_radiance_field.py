@@ -26,6 +26,7 @@ FIELDS = {
         MLPSpec(12, 3, 37, 1, 18),
         MLPSpec(17, 16, 80, 4, 3, "sigmoid"),
     ),
+    "too deep for shared memory": (GRID, MLPSpec(8, 3, 128, 8, 4), MLPSpec(3, 16, 16, 1, 3, "sigmoid")),
     "a wide code": (GRID, MLPSpec(8, 3, 128, 1, 33), MLPSpec(48, 0, 24, 3, 3, "sigmoid")),
 }
 LEAVES = ("positions", "table", "sigma_params", "color_params", "views", "cond")

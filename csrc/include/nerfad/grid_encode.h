@@ -129,11 +129,13 @@ struct alignas(sizeof(S) * F <= 16 ? sizeof(S) * F : 16) GridEntry {
   S v[F];
 };
 
+// A position's features in level l.
 template <class T, class S, int D, int F>
-NERFAD_HD void grid_encode_fwd_point(const GridEncodeFwd<T>& p, int64_t i, int l) {
-  const GridLevel& level = p.shape.levels[l];
-  const GridCell<T, D> cell = grid_cell<T, D>(level, p.shape.smoothstep, p.positions + i * D);
-  const auto* table = static_cast<const GridEntry<S, F>*>(p.table);
+NERFAD_HD void grid_interpolate(const GridShape& shape, const void* entries, const T* position, int l,
+                                T* features) {
+  const GridLevel& level = shape.levels[l];
+  const GridCell<T, D> cell = grid_cell<T, D>(level, shape.smoothstep, position);
+  const auto* table = static_cast<const GridEntry<S, F>*>(entries);
   T sum[F] = {};
   for (int corner = 0; corner < (1 << D); ++corner) {
     T w = 1;
@@ -141,8 +143,13 @@ NERFAD_HD void grid_encode_fwd_point(const GridEncodeFwd<T>& p, int64_t i, int l
     const GridEntry<S, F> entry = table[grid_entry<D>(level, cell.vertex, corner)];
     for (int f = 0; f < F; ++f) sum[f] += w * widen(entry.v[f]);
   }
-  T* out = p.features + (i * p.shape.n_levels + l) * F;
-  for (int f = 0; f < F; ++f) out[f] = sum[f];
+  for (int f = 0; f < F; ++f) features[f] = sum[f];
+}
+
+template <class T, class S, int D, int F>
+NERFAD_HD void grid_encode_fwd_point(const GridEncodeFwd<T>& p, int64_t i, int l) {
+  grid_interpolate<T, S, D, F>(p.shape, p.table, p.positions + i * D, l,
+                               p.features + (i * p.shape.n_levels + l) * F);
 }
 
 // Calls add(entry, values[F]) for every corner.
