@@ -25,7 +25,12 @@ ARCHS = ("80", "86", "89", "90a", "100", "120")
 SPILL_ALLOWANCE = 128  # bytes stored and loaded per thread: a few registers saved outside of the inner loops
 
 # Kernels (by a part of their name) that must run on tensor cores.
-TENSOR_CORE_KERNELS = ("mlp_fwd_mma_kernel", "mlp_bwd_mma_kernel", "render_mma_kernel")
+TENSOR_CORE_KERNELS = (
+    "mlp_fwd_mma_kernel",
+    "mlp_bwd_mma_kernel",
+    "render_mma_kernel",
+    "field_fwd_mma_kernel",
+)
 
 
 @dataclass(frozen=True)

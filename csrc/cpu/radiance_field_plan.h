@@ -63,7 +63,8 @@ FieldPlan plan_field_chunk(const RadianceFieldFwd<T>& p, const int32_t* samples,
   split = split_in_tiles(n, by_size < kMaxBackwardTasks ? by_size : kMaxBackwardTasks);
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task * split.per_task, last = first + split.per_task < n ? first + split.per_task : n;
+      const int64_t first = task * split.per_task,
+                    last = first + split.per_task < n ? first + split.per_task : n;
       plan.conditions[task] = find_range(p.cond_index, samples, first, last);
       plan.views[task] = find_range(p.view_index, samples, first, last);
     }

@@ -21,7 +21,8 @@ void encode_group(const RadianceFieldFwd<T>& p, const FieldBuffers<T>& b, int n,
   Encode::run(p, axes, n, b.features, mlp_padded(p.sigma.d_in));
 }
 
-// The condition of each sample of a tile, or null if all use the first; the tile's first one goes on behind n.
+// The condition of each sample of a tile, or null if all use the first; the tile's first one goes on behind
+// n.
 template <class SampleAt>
 const int32_t* gather_index(const int32_t* index, int n, const SampleAt& sample_at, int32_t* to) {
   if (!index) return nullptr;
@@ -137,9 +138,8 @@ void density_delta(const RadianceFieldBwd<typename S::T>& p, const FieldBuffers<
 }
 
 template <class S, class SampleAt>
-void field_backward_tile(const FieldBackwardTask<typename S::T>& task,
-                         const FieldBuffers<typename S::T>& b, const typename S::T* features, int n,
-                         const SampleAt& sample_at) {
+void field_backward_tile(const FieldBackwardTask<typename S::T>& task, const FieldBuffers<typename S::T>& b,
+                         const typename S::T* features, int n, const SampleAt& sample_at) {
   using T = typename S::T;
   const RadianceFieldBwd<T>& p = *task.p;
   const int code_stride = mlp_padded(p.fwd.sigma.d_out);
@@ -166,8 +166,7 @@ void field_backward_task(const FieldBackwardTask<typename S::T>& task) {
   const int width = mlp_padded(p.sigma.d_in), n_features = p.sigma.d_in;
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
-    encode_group<Encode>(p, b, n_group,
-                         [&](int i) { return static_cast<int64_t>(task.samples[group + i]); });
+    encode_group<Encode>(p, b, n_group, [&](int i) { return static_cast<int64_t>(task.samples[group + i]); });
     for (int i = 0; i < n_group; ++i) {
       for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
     }
@@ -183,9 +182,8 @@ void field_backward_task(const FieldBackwardTask<typename S::T>& task) {
 
 template <class S, class Encode>
 const FieldKernels<typename S::T>& field_kernels() {
-  static const FieldKernels<typename S::T> kernels{field_forward_task<S, Encode>,
-                                                   field_backward_task<S, Encode>, mlp_fold_task<S>,
-                                                   mlp_fold_grad_task<S>};
+  static const FieldKernels<typename S::T> kernels{
+      field_forward_task<S, Encode>, field_backward_task<S, Encode>, mlp_fold_task<S>, mlp_fold_grad_task<S>};
   return kernels;
 }
 

@@ -1,6 +1,6 @@
-// The forward pass of the fused radiance field: one kernel whose warps take 32 samples at a time through grid,
-// density and colour network on tensor cores, with activations in shared memory. Networks that do not fit
-// there take the plain kernel, one thread per sample in float32. The backward pass is that of the parts
+// The forward pass of the fused radiance field: one kernel whose warps take 32 samples at a time through
+// grid, density and colour network on tensor cores, with activations in shared memory. Networks that do not
+// fit there take the plain kernel, one thread per sample in float32. The backward pass is that of the parts
 // (nerfad/ops/radiance_field.py).
 #include "nerfad/radiance_field.h"
 

@@ -1,6 +1,6 @@
 // The parts of a radiance field as they come from Python, checked: a grid as numbers (resolutions of the
-// levels, log2 of the table size, kind, smoothstep) and networks as numbers (d_in, d_cond, d_hidden, n_hidden,
-// d_out, sigmoid).
+// levels, log2 of the table size, kind, smoothstep) and networks as numbers (d_in, d_cond, d_hidden,
+// n_hidden, d_out, sigmoid).
 #pragma once
 #include <string>
 #include <vector>
@@ -27,9 +27,9 @@ inline TableType field_table_type(const Check& check, const Tensor& table, bool 
 inline GridShape field_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& v) {
   check.that(v.size() >= 4 && v.size() - 3 <= kMaxGridLevels, "the grid must have 1 to 32 levels");
   const size_t n_levels = v.size() - 3;
-  const GridShape grid = make_grid_shape(
-      3, static_cast<int>(table.size(1)), v.data(), static_cast<int>(n_levels), static_cast<int>(v[n_levels]),
-      static_cast<GridKind>(v[n_levels + 1]), v[n_levels + 2] != 0);
+  const GridShape grid = make_grid_shape(3, static_cast<int>(table.size(1)), v.data(),
+                                         static_cast<int>(n_levels), static_cast<int>(v[n_levels]),
+                                         static_cast<GridKind>(v[n_levels + 1]), v[n_levels + 2] != 0);
   check.shape(table, "table", {grid.n_entries(), kAny});
   const int f = grid.n_features;
   check.that(f == 1 || f == 2 || f == 4 || f == 8,

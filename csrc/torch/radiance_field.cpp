@@ -62,8 +62,7 @@ void check_networks(const Check& check, const Inputs& in, Shapes& shapes) {
     return std::string(what) + " must be " + std::to_string(expected) + ", got " + std::to_string(got);
   };
   const int64_t n_features = shapes.grid.n_outputs(), n_code = sigma.d_out - 1, n_view = in.views.size(1);
-  check.that(sigma.d_in == n_features,
-             sizes("sigma_spec.d_in (the grid's outputs)", n_features, sigma.d_in));
+  check.that(sigma.d_in == n_features, sizes("sigma_spec.d_in (the grid's outputs)", n_features, sigma.d_in));
   check.that(n_code >= 1, sizes("sigma_spec.d_out (log density and code) at least", 2, sigma.d_out));
   check.that(color.d_in + color.d_cond == n_code + n_view,
              sizes("color_spec.d_in + d_cond (code and view)", n_code + n_view, color.d_in + color.d_cond));
@@ -81,8 +80,7 @@ Shapes check_inputs(const Inputs& in) {
   const int64_t n = in.positions.size(0);
   check.that(n < (int64_t{1} << 31), "positions must have fewer than 2^31 rows");
   Shapes shapes{};
-  shapes.table_type =
-      field_table_type(check, in.table, in.positions.scalar_type() == ScalarType::Double);
+  shapes.table_type = field_table_type(check, in.table, in.positions.scalar_type() == ScalarType::Double);
   shapes.grid = field_grid(check, in.table, in.grid);
   check.shape(in.views, "views", {kAny, kAny}).same_dtype(in.views, "views");
   check.that(in.views.size(0) >= 1, "views must hold at least one view");

@@ -93,8 +93,6 @@ class TalkingField(nn.Module):
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """Densities [n_cond, n] of points [n, 3] under each of several conditions [n_cond, c]."""
         encoded = self.encoding(positions)
-        log_densities = torch.stack(
-            [self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond]
-        )
+        log_densities = torch.stack([self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond])
         raw = log_densities + self.config.density_bias
         return torch.exp(raw.clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT))

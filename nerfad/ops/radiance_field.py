@@ -1,6 +1,5 @@
 """The conditional radiance field in one pass: grid encoding, density network and colour network, fused."""
 
-import dataclasses
 from typing import Literal
 
 import torch
@@ -62,7 +61,8 @@ def radiance_field(
         cond_index: [n] int32, the condition of each sample, in [0, n_cond) (not checked on CUDA); None: all
             use the first.
         density_bias: added to the logarithm of the density.
-        precision: of the networks' products; CUDA multiplies in half precision either way.
+        precision: of the networks' products: "float32". "bfloat16" is not implemented here yet. (CUDA
+            multiplies in half precision.)
 
     Returns:
         sigmas [n] in 1 / (unit of the box), rgbs [n, 3].
@@ -74,6 +74,7 @@ def radiance_field(
         RuntimeError: a shape, dtype or device is wrong, or an index is out of range; the message names the
             argument.
         ValueError: the precision is unknown.
+        NotImplementedError: the precision is bfloat16.
 
     Example:
         >>> import torch
@@ -88,6 +89,11 @@ def radiance_field(
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"radiance_field: precision must be float32 or bfloat16, got {precision!r}")
+    if precision == "bfloat16":
+        raise NotImplementedError(
+            "radiance_field: precision bfloat16 is not implemented; use float32, or grid_encode and "
+            "conditioned_mlp one after another"
+        )
     if grid_spec.n_dims != 3:
         raise RuntimeError(f"radiance_field: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
     if not _backend.is_native():
@@ -118,7 +124,9 @@ def _fake_fwd(positions, *args):
     return positions.new_empty((n,)), positions.new_empty((n, 3))
 
 
-def _fake_bwd(grad_sigmas, grad_rgbs, positions, table, grid, sigma_params, sigma, color_params, color, *rest):
+def _fake_bwd(
+    grad_sigmas, grad_rgbs, positions, table, grid, sigma_params, sigma, color_params, color, *rest
+):
     views, _, cond, _, _, needs_positions, needs_table = rest
     n_entries, n_features = table.shape
     return (
@@ -134,9 +142,7 @@ def _fake_bwd(grad_sigmas, grad_rgbs, positions, table, grid, sigma_params, sigm
 def _setup_context(ctx, inputs, output):
     positions, table, ctx.grid, sigma_params, ctx.sigma, color_params, ctx.color, *rest = inputs
     views, ray_indices, cond, cond_index, ctx.density_bias = rest
-    ctx.save_for_backward(
-        positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index
-    )
+    ctx.save_for_backward(positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index)
 
 
 def _backward(ctx, grad_sigmas, grad_rgbs):

@@ -162,7 +162,9 @@ def test_gradcheck():
     inputs = make_inputs(field, n=5, n_rays=2, n_cond=2, dtype=torch.float64)
     inputs["views"] = inputs["views"][:, :2].contiguous()
     leaves = [inputs.pop(k).requires_grad_() for k in LEAVES]
-    assert gradcheck(lambda *values: radiance_field(**inputs, **dict(zip(LEAVES, values, strict=True))), leaves)
+    assert gradcheck(
+        lambda *values: radiance_field(**inputs, **dict(zip(LEAVES, values, strict=True))), leaves
+    )
 
 
 def test_opcheck():
@@ -216,7 +218,10 @@ def test_rejects(change, message):
     ("change", "message"),
     [
         (dict(sigma_spec=MLPSpec(8, 5, 32, 2, 1)), r"sigma_spec.d_out \(log density and code\) at least"),
-        (dict(sigma_spec=MLPSpec(8, 5, 32, 2, 16, "sigmoid")), "the density network has no output activation"),
+        (
+            dict(sigma_spec=MLPSpec(8, 5, 32, 2, 16, "sigmoid")),
+            "the density network has no output activation",
+        ),
         (dict(color_spec=MLPSpec(15, 16, 32, 1, 4, "sigmoid")), "color_spec.d_out must be 3, got 4"),
     ],
 )
@@ -231,6 +236,11 @@ def test_rejects_networks(change, message):
 def test_rejects_an_unknown_precision():
     with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got 'float8'"):
         radiance_field(**make_inputs(), precision="float8")
+
+
+def test_says_that_bfloat16_is_missing():
+    with pytest.raises(NotImplementedError, match="precision bfloat16 is not implemented; use float32"):
+        radiance_field(**make_inputs(), precision="bfloat16")
 
 
 @pytest.mark.parametrize("n", [0, 1, 47, 48, 49, 16 * 48 + 5])

@@ -1,7 +1,9 @@
 // The conditional radiance field in one pass, forward and backward: grid encoding, density network, colour
 // network.
-//   h_i = mlp_sigma(grid(x_i), c),  sigma_i = exp(clamp(h_i0 + bias)),  rgb_i = mlp_color(h_i[1:], view of ray)
-// Encoded features and hidden layers live in tiles that never reach memory; the backward pass recomputes them.
+//   h_i = mlp_sigma(grid(x_i), c),  sigma_i = exp(clamp(h_i0 + bias)),  rgb_i = mlp_color(h_i[1:], view of
+//   ray)
+// Encoded features and hidden layers live in tiles that never reach memory; the backward pass recomputes
+// them.
 #pragma once
 #include <cmath>
 
