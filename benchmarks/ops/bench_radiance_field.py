@@ -6,8 +6,6 @@
 recomputation, two products per layer). `NERFAD_CPU_ISA` picks the instruction set.
 """
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -21,7 +19,7 @@ COLOR = MLPSpec(15, 16, 64, 2, 3, "sigmoid")  # the view as its condition: once 
 
 
 def make_inputs(n: int) -> dict:
-    """n samples in the order of the rays that hit the head, again from the start where those do not suffice."""
+    """n samples in the order of the rays that hit the head, over again where they do not suffice."""
     frame = scene.frame(512)
     rays = (frame["rays_o"], frame["rays_d"])
     samples = ops.march(
