@@ -42,8 +42,11 @@ struct FieldBuffers {
     take_hidden(p.color, color_hidden);
     delta[0] = delta[1] = code_delta = nullptr;
     if (backward) {
-      const int a = MlpBackwardBuffers<T>::widest(p.sigma), b = MlpBackwardBuffers<T>::widest(p.color);
-      for (T** d : {&delta[0], &delta[1], &code_delta}) *d = take(kMlpTile * (a > b ? a : b) + kMlpPad);
+      int widest = 0;
+      for (const MlpShape* net : {&p.sigma, &p.color}) {
+        for (int width : {net->d_in, net->d_hidden, net->d_out}) widest = width > widest ? width : widest;
+      }
+      for (T** d : {&delta[0], &delta[1], &code_delta}) *d = take(kMlpTile * mlp_padded(widest) + kMlpPad);
     }
     size = at - memory;
   }
