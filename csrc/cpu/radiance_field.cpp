@@ -111,7 +111,8 @@ void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardScratch<T>& m, co
                               m.grad_features,
                               p.grad_table,
                               p.grad_positions ? m.grad_positions : nullptr,
-                              m.grid};
+                              m.grid,
+                              false};
   grid_encode_bwd_cpu(grid, parallel_for);
   if (!p.grad_positions) return;
   for (int64_t i = 0; i < n; ++i) {

@@ -199,7 +199,8 @@ def _backward_by_parts(
         grad_h, features, sigma_params, cond, cond_index, *sigma_net, True
     )
     grad_positions, grad_table = ops.grid_encode_bwd(
-        positions, table, *geometry, grad_features, needs_positions, needs_table
+        *(positions, table, *geometry, grad_features, needs_positions, needs_table),
+        torch.are_deterministic_algorithms_enabled(),
     )
     return grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond
 
