@@ -4,6 +4,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 
 #if defined(__AVX2__)
 // gcc 12 warns of its own AVX-512 header, whose "undefined" vectors initialise themselves (gcc bug 105593).

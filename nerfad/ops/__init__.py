@@ -5,6 +5,7 @@ from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
 from nerfad.ops.field_conditions import field_conditions
 from nerfad.ops.freq_encode import freq_encode
+from nerfad.ops.gather_features import gather_features
 from nerfad.ops.grid_encode import GridSpec, grid_encode
 from nerfad.ops.march import MarchResult, march, march_inference
 from nerfad.ops.morton import morton_decode, morton_encode
@@ -28,6 +29,7 @@ __all__ = [
     "emulated_cuda",
     "field_conditions",
     "freq_encode",
+    "gather_features",
     "grid_encode",
     "march",
     "march_inference",
