@@ -1,0 +1,85 @@
+"""The hash-grid field that also sees identity features, and its renderer (eq. 7 in the fast form)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nerfad.config import FieldConfig
+from nerfad.models.field import COND_SCALE, SH_DEGREE, TalkingField
+from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
+from nerfad.models.renderer import HeadRenderer
+from nerfad.nn import ConditionedMLP
+from nerfad.ops import MLPSpec, sh_encode
+
+RAYS_PER_CHUNK = 4096
+
+
+class IdentityField(TalkingField):
+    """Density and colour of points in the unit box, under a condition and the identity features there.
+
+    Args:
+        config: sizes.
+        n_cond: length of the condition.
+        identity: where the features come from; may be replaced by the other form of the same encoder.
+    """
+
+    def __init__(self, config: FieldConfig, n_cond: int, identity: PointIdentity | BakedIdentity) -> None:
+        super().__init__(config, n_cond)
+        self.identity = identity
+        self.offsets: Tensor | None = None
+        """Of the samples of the last call [k, n, 2], for `offset_penalty`; None with the baked form."""
+        self.density_factor = 1.0
+        self.density_net = ConditionedMLP(
+            MLPSpec(
+                d_in=self.encoding.n_outputs + identity.n_outputs,
+                d_cond=n_cond,
+                d_hidden=config.width,
+                n_hidden=config.n_hidden_density,
+                d_out=1 + config.n_geometry,
+            ),
+            cond_scale=COND_SCALE,
+        )
+
+    def forward(
+        self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `TalkingField.forward`."""
+        features, self.offsets = self.identity.reader()(positions, cond, cond_index)
+        hidden = self.density_net(torch.cat([self.encoding(positions), features], 1), cond, cond_index)
+        rgbs = self.color_net(hidden[:, 1:].contiguous(), sh_encode(rays_d, SH_DEGREE), ray_indices)
+        return self.density_factor * self._density(hidden[:, 0]), rgbs
+
+    @torch.no_grad()
+    def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
+        """As `TalkingField.densities`."""
+        encoded = self.encoding(positions)
+        rows = []
+        with self.identity.held():
+            read = self.identity.reader()
+            for row in cond[:, None]:
+                features, _ = read(positions, row, None)
+                hidden = self.density_net(torch.cat([encoded, features], 1), row.contiguous())
+                rows.append(self._density(hidden[:, 0]))
+        return torch.stack(rows)
+
+
+class IdentityHeadRenderer(HeadRenderer):
+    """Draws an `IdentityField`: op by op, since identity features are no input of the fused render."""
+
+    field: IdentityField
+
+    def draw(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        cond: Tensor,
+        background: Tensor,
+        density_factor: float = 1.0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `HeadRenderer.draw`."""
+        self.field.density_factor = density_factor
+        try:
+            return draw_in_chunks(self, self.field.identity, rays_o, rays_d, cond, background, RAYS_PER_CHUNK)
+        finally:
+            self.field.density_factor = 1.0
