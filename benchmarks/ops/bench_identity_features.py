@@ -19,12 +19,13 @@ def sources() -> dict[str, PointIdentity | BakedIdentity]:
     c2w[:, :3, 3] = torch.tensor([0.5, 0.5, 3.5])
     c2w[:, 0, 3] += torch.linspace(-0.3, 0.3, 4)
     camera = Camera(3.0 * SIZE, 3.0 * SIZE, SIZE / 2, SIZE / 2, SIZE, SIZE)
-    point = PointIdentity(
-        IdentityEncoder(IdentityConfig()), References(camera, c2w, torch.rand(4, 3, SIZE, SIZE))
-    )
-    # How fine the lattice is, but not what it holds, changes the time of a read.
-    baked = BakedIdentity(point, resolution=8)
-    return {"point": point, "baked": baked}
+    references = References(camera, c2w, torch.rand(4, 3, SIZE, SIZE))
+    # What the lattice holds does not change the time of a read, so a small encoder bakes it.
+    small = IdentityEncoder(IdentityConfig(n_channels=16, slot_width=16))
+    return {
+        "point": PointIdentity(IdentityEncoder(IdentityConfig()), references),
+        "baked": BakedIdentity(PointIdentity(small, references)),
+    }
 
 
 @pytest.mark.parametrize("form", ["point", "baked"])

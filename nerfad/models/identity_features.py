@@ -124,7 +124,7 @@ def choose_references(c2w: Tensor, n_references: int = 4) -> Tensor:
         nearest = (directions @ directions[chosen].T).amax(1)
         nearest[chosen] = torch.inf
         chosen.append(int(nearest.argmin()))
-    return torch.tensor(chosen)
+    return torch.tensor(chosen, device=c2w.device)
 
 
 def embed_points(points: Tensor, n_octaves: int) -> Tensor:

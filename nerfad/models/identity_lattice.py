@@ -161,7 +161,7 @@ class BakedIdentity(nn.Module):
             inside: positions [m, 3] to bool [m], where the features will be read; other vertices keep their
                 values. A point reads all eight vertices about it, so leave a margin of a cell. None: all.
         """
-        index = torch.arange((self.resolution + 1) ** 3)
+        index = torch.arange((self.resolution + 1) ** 3, device=self.table.device)
         if inside is not None:
             index = index[inside(self.vertices(index))]
         levels = self._levels(self.table)
@@ -210,10 +210,8 @@ def draw_in_chunks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Colours, opacities and depths of many rays under one condition, the feature maps computed once."""
     with contextlib.nullcontext() if identity is None else identity.held():
-        parts = [
-            renderer(rays_o[part], rays_d[part], cond, None, background[part])
-            for part in torch.arange(len(rays_o)).split(rays_per_chunk)
-        ]
+        chunks = zip(*(t.split(rays_per_chunk) for t in (rays_o, rays_d, background)), strict=True)
+        parts = [renderer(o, d, cond, None, behind) for o, d, behind in chunks]
     columns = zip(*((part.colors, part.opacities, part.depths) for part in parts), strict=True)
     colors, opacities, depths = (torch.cat(column) for column in columns)
     return colors, opacities, depths

@@ -134,7 +134,7 @@ def stratified(low: Tensor, high: Tensor, n_samples: int, jitter: Tensor | None)
         jitter: [n_rays] in [0, 1): with a uniform one, every value is uniform in its part. The parts of a ray
             use the jitter shifted by multiples of the golden ratio. None: the middles.
     """
-    part = torch.arange(n_samples, dtype=low.dtype)
+    part = torch.arange(n_samples, dtype=low.dtype, device=low.device)
     within = torch.full_like(part, 0.5)[None]
     if jitter is not None:
         within = torch.frac(jitter[:, None] + GOLDEN_RATIO * part)
@@ -261,8 +261,8 @@ class PaperRenderer(nn.Module):
         features = None if identity.features is None else identity.features.flatten(0, 1)
         sigmas, rgbs = field(positions, passage.rays_d, ray, passage.cond, index, features)
         t_ends = torch.cat([t[:, 1:], passage.t_max[:, None]], 1)
-        packed_info = torch.zeros(len(passage.rays_o), 2, dtype=torch.int64)
-        packed_info[passage.hit, 0] = n_samples * torch.arange(len(passage.hit))
+        packed_info = passage.hit.new_zeros(len(passage.rays_o), 2)
+        packed_info[passage.hit, 0] = n_samples * torch.arange(len(passage.hit), device=passage.hit.device)
         packed_info[passage.hit, 1] = n_samples
         colors, opacities, depths, weights = composite(
             self.density_factor * sigmas,
@@ -273,8 +273,8 @@ class PaperRenderer(nn.Module):
             passage.background,
             early_stop_eps=0.0,
         )
-        n_dropped = torch.zeros((), dtype=torch.int64)
-        return HeadRays(colors, opacities, depths, weights, positions.detach(), n_dropped)
+        none_dropped = passage.hit.new_zeros(())
+        return HeadRays(colors, opacities, depths, weights, positions.detach(), none_dropped)
 
     def draw(
         self,
