@@ -1,0 +1,81 @@
+"""The hash-grid field with identity features: same contract as TalkingField and HeadRenderer; gradients."""
+
+import pytest
+import torch
+from small_identity import CAMERA, HEARING, SMALL, encoder, points, references, turned
+
+from nerfad.config import FieldConfig, OccupancyConfig
+from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
+from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
+
+N_COND = HEARING.n_audio
+FIELD = FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16)
+
+
+def small_field(config=SMALL, baked: bool = False) -> IdentityField:
+    identity = PointIdentity(encoder(config), references())
+    field = IdentityField(FIELD, N_COND, BakedIdentity(identity, 8) if baked else identity)
+    with torch.no_grad():
+        field.encoding.table.uniform_(-0.5, 0.5)
+    return field
+
+
+def small_renderer(field: IdentityField) -> IdentityHeadRenderer:
+    return IdentityHeadRenderer(field, OccupancyConfig(resolution=16, n_steps=32))
+
+
+def rays():
+    pixels = torch.cartesian_prod(torch.arange(6.0, 14.0), torch.arange(5.0, 13.0))
+    rays_o, rays_d = CAMERA.rays(torch.from_numpy(turned(0.1)), pixels)
+    return rays_o.contiguous(), rays_d.contiguous()
+
+
+@pytest.mark.parametrize("config", [SMALL, HEARING], ids=["blind", "hearing"])
+def test_densities_are_those_of_the_forward_pass(config):
+    field = small_field(config)
+    with torch.no_grad():
+        field.identity.encoder.offset_net.params.mul_(5.0)
+    cond = torch.randn(3, N_COND, generator=torch.Generator().manual_seed(0))
+    index = torch.zeros(11, dtype=torch.int32)
+    rows = field.densities(points(), cond)
+    for row, expected in zip(cond, rows, strict=True):
+        sigmas, _ = field(points(), rays()[1][:1], index, row[None].contiguous(), None)
+        torch.testing.assert_close(sigmas, expected, rtol=1e-4, atol=1e-6)
+    by_sample = field(points(), rays()[1][:1], index, cond, (torch.arange(11) % 3).int())[0]
+    torch.testing.assert_close(by_sample, rows[torch.arange(11) % 3, torch.arange(11)], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("baked", [False, True])
+def test_drawing_is_the_forward_pass(baked):
+    renderer = small_renderer(small_field(baked=baked))
+    rays_o, rays_d = rays()
+    cond, background = torch.randn(1, N_COND), torch.rand(64, 3)
+    out = renderer(rays_o, rays_d, cond, None, background)
+    colors, opacities, depths = renderer.draw(rays_o, rays_d, cond, background)
+    assert opacities.max() > 0.1
+    torch.testing.assert_close(colors, out.colors)
+    torch.testing.assert_close(depths, out.depths)
+    assert (renderer.draw(rays_o, rays_d, cond, background, 2.0)[1] > opacities).all()
+    torch.testing.assert_close(renderer.draw(rays_o, rays_d, cond, background)[1], opacities)
+
+
+def test_every_parameter_gets_a_gradient():
+    field = small_field()
+    rays_o, rays_d = rays()
+    cond = torch.randn(1, N_COND, requires_grad=True)
+    out = small_renderer(field)(rays_o, rays_d, cond, None, torch.zeros(64, 3))
+    assert field.offsets.shape == (4, len(out.weights), 2)
+    out.colors.square().sum().backward()
+    for name, parameter in field.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    assert cond.grad.abs().sum() > 0
+
+
+def test_baked_field_writes_its_gradient_into_the_lattice():
+    field = small_field(baked=True)
+    out = small_renderer(field)(*rays(), torch.randn(1, N_COND), None, torch.zeros(64, 3))
+    out.colors.square().sum().backward()
+    assert field.offsets is None and field.identity.table.grad.abs().sum() > 0
+    field.identity.pull_back()
+    for name, parameter in field.identity.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
