@@ -134,6 +134,12 @@ class BakedIdentity(nn.Module):
     def resolution(self) -> int:
         return self.spec.resolutions[0]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BakedIdentity:
+        super()._apply(fn, recurse)
+        # A buffer that is moved would else be a function of its old self, and collect no gradient.
+        self.table = self.table.detach().requires_grad_()
+        return self
+
     def reader(self) -> Reader:
         return self._read
 

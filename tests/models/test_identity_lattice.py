@@ -80,6 +80,14 @@ def test_state_restores_the_lattice():
     torch.testing.assert_close(other.points.reader()(points(), None, None)[0], expected)
 
 
+def test_a_converted_lattice_still_collects_gradients():
+    baked = BakedIdentity(point_form(), resolution=4).double()
+    baked.reader()(points().double(), None, None)[0].sum().backward()
+    assert baked.table.grad is not None and baked.table.grad.abs().sum() > 0
+    baked.pull_back()
+    assert baked.points.encoder.projection.weight.grad.dtype == torch.float64
+
+
 def test_held_maps_draw_the_same():
     point = point_form()
     expected = point.reader()(points(), None, None)[0]
