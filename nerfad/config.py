@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen, validated, stored in every checkpoint."""
+"""The settings of training runs: frozen, validated, stored in every checkpoint."""
 
 from __future__ import annotations
 
@@ -109,6 +109,104 @@ class OptimConfig:
         )
 
 
+@dataclass(frozen=True)
+class AttentionWeights:
+    """Weights of what AU-Attention is trained with; docs/attention.md says how they were chosen.
+
+    Args:
+        adversarial: the critic's opinion of I_G (eq. 3).
+        code: squared distance of action-unit codes, summed over units (eq. 1).
+        cycle: the way back to the crop (eq. 2).
+        gradient_penalty: lambda of eq. 3.
+        mask_mean: times the mean of A; below 0 rewards a small speech region.
+        mask_variation: times the total variation of A.
+    """
+
+    adversarial: float = 1.0
+    code: float = 16.0
+    cycle: float = 10.0
+    gradient_penalty: float = 10.0
+    mask_mean: float = -0.1
+    mask_variation: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("adversarial", "code", "cycle", "gradient_penalty", "mask_variation"):
+            _require(getattr(self, name) >= 0, f"weights.{name} must not be negative.")
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Everything that `nerfad pretrain-attention` can be told.
+
+    Args:
+        datasets: data set folders, one person each.
+        out: the run's folder; a second call with the same folder resumes.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of generator steps instead of a time.
+        width: channels of the generator at full resolution; 64 is the paper's.
+        size: side of the face crops in pixels, a multiple of 16.
+        seed: seed of every random choice.
+        device: torch device.
+        units: action units to use; those that a data set lacks, or in which they do not move, are left out.
+        n_blocks: residual blocks of the generator.
+        critic_width: channels of the critic after its first layer.
+        shared_critic: one stack for critic and action-unit classifier, or one for each.
+        batch_size: crops in a step.
+        critic_steps: steps of the critic for each of the generator.
+        learning_rate: of Adam; falls linearly over the last two thirds.
+        code_noise: target codes are those of another frame, plus or minus up to this.
+        picture_noise: standard deviation of the noise on what critic and classifier see.
+        shift_px: and by how many pixels it is shifted at most.
+        bfloat16: run the networks in bfloat16.
+        shuffle_aus: give every frame another frame's action units: a control that must learn nothing.
+        threads: CPU threads; 0 leaves torch's choice.
+        preview_every_s: seconds between preview pictures; 0 for none.
+        save_every_s: seconds between checkpoints.
+    """
+
+    datasets: tuple[str, ...]
+    out: Path
+    minutes: float | None = None
+    steps: int | None = None
+    width: int = 64
+    size: int = 112
+    seed: int = 0
+    device: str = "cpu"
+    units: tuple[str, ...] = ("AU10", "AU14", "AU20", "AU25", "AU26")
+    n_blocks: int = 6
+    critic_width: int = 64
+    shared_critic: bool = True
+    batch_size: int = 8
+    critic_steps: int = 3
+    learning_rate: float = 5e-4
+    code_noise: float = 0.1
+    picture_noise: float = 0.1
+    shift_px: int = 2
+    bfloat16: bool = True
+    shuffle_aus: bool = False
+    threads: int = 0
+    preview_every_s: float = 60.0
+    save_every_s: float = 60.0
+    weights: AttentionWeights = dataclasses.field(default_factory=AttentionWeights)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "datasets", tuple(str(path) for path in self.datasets))
+        object.__setattr__(self, "units", tuple(self.units))
+        object.__setattr__(self, "out", Path(self.out))
+        _require(len(self.datasets) > 0, "give at least one data set.")
+        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
+        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
+        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require(self.width >= 1, "--width must be at least 1.")
+        _require(
+            self.size >= 16 and self.size % 16 == 0, f"--size must be a multiple of 16, not {self.size}."
+        )
+        _require(
+            min(self.batch_size, self.critic_steps, self.critic_width) >= 1,
+            "batch_size, critic_steps and critic_width must be at least 1.",
+        )
+
+
 PRESETS = ("default", "streaming")
 
 
@@ -171,7 +269,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
     """The inverse of `to_dict`; entries that this version does not know are left out."""
     known = {item.name for item in dataclasses.fields(kind)}
-    nested = {"field": FieldConfig, "torso": TorsoConfig, "occupancy": OccupancyConfig, "optim": OptimConfig}
+    nested = {
+        "field": FieldConfig,
+        "torso": TorsoConfig,
+        "occupancy": OccupancyConfig,
+        "optim": OptimConfig,
+        "weights": AttentionWeights,
+    }
     arguments = {}
     for key, value in values.items():
         if key in known:

@@ -62,7 +62,7 @@ class FaceCrops:
             eyes = _eyes_of_rects(dataset.rects["face_rect"])
         else:
             raise DatasetError(
-                f"{dataset.root}: says nowhere where the face is (no landmarks.npy, .lms files or face_rect); "
+                f"{dataset.root}: says nowhere where the face is (no landmarks.npy, .lms or face_rect); "
                 "preprocess the video with `nerfad preprocess`."
             )
         self.to_frame_matrix = _crop_to_frame(eyes, size)

@@ -21,26 +21,32 @@ class RunLog:
         run: the run's folder.
         progress: draws the bar.
         entries: log of earlier calls of the same run.
+        unit: what the rate counts.
     """
 
     INTERVAL_S = 2.0
 
     def __init__(
-        self, run: Path, progress: Progress | None, entries: list[dict[str, float]] | None = None
+        self,
+        run: Path,
+        progress: Progress | None,
+        entries: list[dict[str, float]] | None = None,
+        unit: str = "rays",
     ) -> None:
         self.run = run
         self.entries = entries or []
+        self._unit = unit
         self._progress = progress
         self._board = _open_board(run / "tensorboard")
         self._sums: dict[str, float] = {}
         self._n_steps = 0
-        self._n_rays = 0
+        self._n_items = 0
         self._since = time.perf_counter()
 
-    def add(self, n_rays: int, **figures: float) -> None:
+    def add(self, n_items: int, **figures: float) -> None:
         """Figures of one step; they are averaged until the next report."""
         self._n_steps += 1
-        self._n_rays += n_rays
+        self._n_items += n_items
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
@@ -58,7 +64,7 @@ class RunLog:
         entry = {name: value / max(self._n_steps, 1) for name, value in self._sums.items()}
         if "head_mse" in entry:
             entry["psnr"] = -10 * float(np.log10(max(entry.pop("head_mse"), 1e-10)))
-        entry["rays_per_second"] = self._n_rays / seconds
+        entry[f"{self._unit}_per_second"] = self._n_items / seconds
         if self._board is not None:
             for name, value in entry.items():
                 self._board.add_scalar(f"train/{name}", value, step)
@@ -66,15 +72,13 @@ class RunLog:
         self.entries.append({name: round(value, 5) for name, value in entry.items()})
         left = elapsed_s / share - elapsed_s if share > 0 else 0.0
         report(self._progress, min(share, 1.0), self._text(entry, left))
-        self._sums, self._n_steps, self._n_rays = {}, 0, 0
+        self._sums, self._n_steps, self._n_items = {}, 0, 0
         self._since = time.perf_counter()
 
-    @staticmethod
-    def _text(entry: dict[str, float], left_s: float) -> str:
-        return (
-            f"step {entry['step']:.0f}  {entry['rays_per_second']:,.0f} rays/s  "
-            f"PSNR {entry.get('psnr', 0):.2f} dB  {left_s / 60:.1f} min left"
-        )
+    def _text(self, entry: dict[str, float], left_s: float) -> str:
+        rate = f"{entry[f'{self._unit}_per_second']:,.0f} {self._unit}/s"
+        quality = f"  PSNR {entry['psnr']:.2f} dB" if "psnr" in entry else ""
+        return f"step {entry['step']:.0f}  {rate}{quality}  {left_s / 60:.1f} min left"
 
     def stage(self, done: float, text: str) -> None:
         """Tell what is going on before there are steps to count."""
@@ -82,10 +86,13 @@ class RunLog:
 
     def preview(self, step: int, truth: np.ndarray, image: np.ndarray) -> None:
         """Save truth and rendering, uint8 [H, W, 3], side by side."""
-        pair = np.concatenate([truth, image], 1)
-        save_image(self.run / "previews" / f"{step:07d}.png", pair)
+        self.picture(step, np.concatenate([truth, image], 1))
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """Save a preview, uint8 [H, W, 3]."""
+        save_image(self.run / "previews" / f"{step:07d}.png", picture)
         if self._board is not None:
-            self._board.add_image("preview", pair, step, dataformats="HWC")
+            self._board.add_image("preview", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         if self._board is not None:

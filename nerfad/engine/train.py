@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.conditions import fitted_conditions, restored_conditions
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
+from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import HEAD, FrameStore
 from nerfad.engine.train_audio import fit_audio
@@ -43,10 +41,6 @@ MIN_WINDOWS = 3
 """Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
 HULL_FRAMES = 24
 STREAMING_LOOKAHEAD_S = 0.12
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C while training; everything is saved and the message says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class TrainingRun:
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
-        self.stop = _StopRequest()
+        self.stop = StopRequest()
         audio = self._audio_config()
         self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
         needed = round(MIN_WINDOWS * (audio.lookback_s + audio.lookahead_s) * dataset.fps)
@@ -274,28 +268,6 @@ class TrainingRun:
             self._rays_per_second(),
             peak_memory_mb(),
         )
-
-
-class _StopRequest:
-    """Turns the first Ctrl-C into a flag that the loop looks at; a second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: Any = None
-
-    def __enter__(self) -> _StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel:

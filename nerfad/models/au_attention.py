@@ -106,6 +106,15 @@ class AUAttention(nn.Module):
         return AttentionOutput(mask, warp, mask * crop + (1 - mask) * warp)
 
 
+def masks_at(generator: AUAttention, crops: Tensor, codes: Tensor, size: int) -> Tensor:
+    """A of crops [n, 3, h, w] from a generator that was trained on crops of side `size`; [n, 1, h, w]."""
+    if crops.shape[-1] == size:
+        return generator(crops, codes).mask
+    resize = nn.functional.interpolate
+    at_size = resize(crops, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resize(generator(at_size, codes).mask, crops.shape[2:], mode="bilinear", align_corners=False)
+
+
 class Critic(nn.Module):
     """The critic W_D and the action-unit classifier C: stacks of halving convolutions.
 
