@@ -1,4 +1,4 @@
-"""Exact ground truth, which only sample data sets have: depth of the head."""
+"""Exact ground truth, which only sample data sets have: depth of the head, and what speech moves."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def exact_depth(dataset: Dataset, i: int) -> np.ndarray | None:
         size = (dataset.width, dataset.height)
         depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return depth.astype(np.float32)
+
+
+def speech_mask(dataset: Dataset, i: int) -> np.ndarray | None:
+    """Pixels that change when only the speech units move, bool [H, W]; None where it was not kept.
+
+    The sample head keeps it for every tenth frame.
+    """
+    path = dataset.root / f"ground_truth/speech_mask/{dataset.frame_ids[i]}.png"
+    if not path.is_file():
+        return None
+    values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if values is None:
+        raise DatasetError(f"{path}: is damaged; make the sample data set again.")
+    if values.shape != (dataset.height, dataset.width):
+        values = cv2.resize(values, (dataset.width, dataset.height), interpolation=cv2.INTER_AREA)
+    return np.asarray(values) > 127
