@@ -9,7 +9,15 @@ from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
 from nerfad.cli.console import complain, progress_bar, say
-from nerfad.config import FieldConfig, OccupancyConfig, OptimConfig, TorsoConfig, TrainConfig
+from nerfad.config import (
+    AttentionConfig,
+    AttentionWeights,
+    FieldConfig,
+    OccupancyConfig,
+    OptimConfig,
+    TorsoConfig,
+    TrainConfig,
+)
 from nerfad.errors import NerfadError
 
 # Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
@@ -153,6 +161,66 @@ def train(
     say(
         f"run written to {out}: {result.step} steps, {result.elapsed_s / 60:.1f} min, "
         f"{result.rays_per_second:,.0f} rays/s, peak memory {result.peak_memory_mb / 1024:.2f} GiB"
+    )
+
+
+@app.command
+def pretrain_attention(
+    datasets: Positional[tuple[Path, ...]],
+    out: Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    width: int = 64,
+    size: int = 112,
+    seed: int = 0,
+    device: str = "cpu",
+    shared_critic: bool = True,
+    shuffle_aus: bool = False,
+    threads: int = 0,
+    weights: AttentionWeights = AttentionWeights(),
+) -> None:
+    """Learn from action units which part of the face speech moves. Ctrl-C saves; a second call resumes.
+
+    Args:
+        datasets: data set folders, one person each.
+        out: the run's folder; previews of the mask lie in OUT/previews.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of generator steps instead of a time.
+        width: channels of the networks; 64 is the paper's, 16 is for CPUs.
+        size: side of the face crops in pixels, a multiple of 16; 64 is for CPUs.
+        seed: seed of every random choice.
+        device: torch device.
+        shared_critic: one stack for the critic and the action-unit classifier, or one for each.
+        shuffle_aus: give every frame another frame's action units: a control that must learn nothing.
+        threads: CPU threads; 0 leaves the choice to torch.
+        weights: of the losses.
+    """
+    from nerfad.engine.pretrain_attention import pretrain_attention as run
+
+    config = AttentionConfig(
+        datasets=tuple(str(path) for path in datasets),
+        out=out,
+        minutes=minutes,
+        steps=steps,
+        width=width,
+        critic_width=width,
+        size=size,
+        seed=seed,
+        device=device,
+        shared_critic=shared_critic,
+        shuffle_aus=shuffle_aus,
+        threads=threads,
+        weights=weights,
+    )
+    with progress_bar("attention") as progress:
+        result = run(config, progress)
+    for name, reason in result.left_out.items():
+        say(f"left out {name}: {reason}")
+    for fault in result.mask.faults():
+        say(f"degenerate mask: {fault}")
+    say(
+        f"attention over {', '.join(result.units)} written to {out}: {result.step} steps; 1 - A is "
+        f"{result.mask.focus:.1f} times as dense in the box of mouth and jaw as elsewhere on average"
     )
 
 
