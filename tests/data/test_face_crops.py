@@ -1,6 +1,7 @@
 """Upright crops: where they lie, that they are turned, and that the way back ends where it began."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def pictured(angles=(0.0, 0.3), lost=()):
     landmarks[list(lost)] = np.nan
     n = len(angles)
     return Pictured(
-        root="folder",
+        root=Path("folder"),
         layout="nerfad",
         camera=Camera(300.0, 300.0, 64.0, 64.0, 128, 128),
         fps=25.0,
@@ -97,7 +98,8 @@ def test_the_size_of_the_picture_does_not_matter():
     dataset = pictured()
     small = replace(dataset, landmarks=dataset.landmarks / 2, camera=dataset.camera.resized(64, 64))
     difference = FaceCrops(small).crop(1).astype(int) - FaceCrops(dataset).crop(1)
-    assert np.abs(difference).mean() < 4
+    # The blue waves of the picture do not grow with it.
+    assert np.abs(difference[..., :2]).mean() < 2
 
 
 def test_a_frame_without_a_face_is_named():
@@ -124,6 +126,8 @@ def test_lms_files_of_other_projects(tmp_path):
     adnerf(tmp_path)
     points = np.zeros((68, 2))
     points[[36, 39, 42, 45]] = [(16, 14), (20, 14), (26, 14), (30, 14)]
+    for path in (tmp_path / "ori_imgs").glob("*.lms"):
+        path.unlink()
     (tmp_path / "ori_imgs").mkdir(exist_ok=True)
     np.savetxt(tmp_path / "ori_imgs/0.lms", points)
     crops = FaceCrops(load_dataset(tmp_path))

@@ -234,7 +234,7 @@ class _Fixed(torch.nn.Module):
 
     def forward(self, crop, code):
         mask = self.mask.expand(len(crop), 1, *crop.shape[2:])
-        warp = torch.ones_like(crop) * (code[:, :1, None, None] if self.answers else 0.5)
+        warp = torch.ones_like(crop) * (code[:, 1:2, None, None] if self.answers else 0.5)
         return AttentionOutput(mask, warp, mask * crop + (1 - mask) * warp)
 
 

@@ -108,12 +108,12 @@ def test_eq_3_in_closed_form():
 
     norm = weight.detach().norm()
     penalty = gradient_penalty(critic, real, fake, torch.rand(3, 1, 1, 1))
-    assert float(penalty) == pytest.approx(float((norm - 1) ** 2), rel=1e-5)
+    assert penalty.item() == pytest.approx(float((norm - 1) ** 2), rel=1e-5)
     penalty.backward()
     expected = 2 * (norm - 1) * weight.detach() / norm
     torch.testing.assert_close(weight.grad, expected)
     of_both = critic_loss(critic(fake), critic(real))
-    assert float(of_both) == pytest.approx(float((0.5 * (fake - real)).sum((1, 2, 3)).mean()), rel=1e-4)
+    assert of_both.item() == pytest.approx((0.5 * (fake - real)).sum((1, 2, 3)).mean().item(), rel=1e-4)
 
 
 def test_the_penalty_looks_between_real_and_generated():
@@ -121,7 +121,7 @@ def test_the_penalty_looks_between_real_and_generated():
     real, fake = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 2.0)
     penalty = gradient_penalty(lambda x: (x**3).sum() / 3, real, fake, torch.full((1, 1, 1, 1), 0.25))
     at = 0.75 * 2.0
-    assert float(penalty) == pytest.approx((12**0.5 * at**2 - 1) ** 2, rel=1e-5)
+    assert penalty.item() == pytest.approx((12**0.5 * at**2 - 1) ** 2, rel=1e-5)
 
 
 def test_mask_variation_of_a_step():
