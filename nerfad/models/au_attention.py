@@ -87,7 +87,8 @@ class AUAttention(nn.Module):
         self.warp_head = nn.Conv2d(width, 3, 7, 1, 3)
         for head in (self.mask_head, self.warp_head):
             nn.init.normal_(head.weight, std=0.02)
-            nn.init.zeros_(head.bias)
+            if head.bias is not None:
+                nn.init.zeros_(head.bias)
 
     def forward(self, crop: Tensor, code: Tensor) -> AttentionOutput:
         """Mask, warped map and generated picture.
@@ -99,8 +100,9 @@ class AUAttention(nn.Module):
         planes = code[:, :, None, None].expand(-1, -1, *crop.shape[2:])
         features = self.trunk(torch.cat([crop, planes.to(crop.dtype)], 1))
         # Heads in one convolution: half the passes over the largest maps.
-        weight = torch.cat([self.mask_head.weight, self.warp_head.weight])
-        bias = torch.cat([self.mask_head.bias, self.warp_head.bias])
+        heads = (self.mask_head, self.warp_head)
+        weight = torch.cat([head.weight for head in heads])
+        bias = torch.cat([head.bias for head in heads if head.bias is not None])
         out = nn.functional.conv2d(features, weight, bias, padding=3).to(crop.dtype)
         mask, warp = torch.sigmoid(out[:, :1]), torch.tanh(out[:, 1:])
         return AttentionOutput(mask, warp, mask * crop + (1 - mask) * warp)
