@@ -146,7 +146,7 @@ class AttentionConfig:
         width: channels of the generator at full resolution; 64 is the paper's.
         size: side of the face crops in pixels, a multiple of 16.
         seed: seed of every random choice.
-        device: torch device.
+        device: "cpu", "cuda" or "cuda:1".
         units: action units to use; those that a data set lacks, or in which they do not move, are left out.
         n_blocks: residual blocks of the generator.
         critic_width: channels of the critic after its first layer.

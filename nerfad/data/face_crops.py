@@ -8,12 +8,10 @@ clip, so that what moves inside a crop is the face and not the crop.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from nerfad.data.dataset import Dataset, read_picture
+from nerfad.data.dataset import Dataset
 from nerfad.errors import DatasetError
 
 CROP_SIZE = 112
@@ -40,8 +38,8 @@ class FaceCrops:
     Points in crops and in frames are pixels from the top left *corner*, as everywhere in the package.
 
     Args:
-        dataset: any layout. The eyes come from its landmarks, else from `ori_imgs/%d.lms`, else (without
-            turning) from `face_rect`.
+        dataset: any layout. The eyes come from its landmarks (478 or the classic 68), else, without turning,
+            from `face_rect`.
         size: side of the crops in pixels.
 
     Attributes:
@@ -55,9 +53,9 @@ class FaceCrops:
     def __init__(self, dataset: Dataset, size: int = CROP_SIZE) -> None:
         self.dataset = dataset
         self.size = size
-        self.landmarks = _landmarks(dataset)
+        self.landmarks = dataset.classic_landmarks if dataset.landmarks is None else dataset.landmarks
         if self.landmarks is not None:
-            eyes = _eyes_of_landmarks(self.landmarks)
+            eyes = _eyes_of_landmarks(self.landmarks[..., :2].astype(np.float64))
         elif "face_rect" in dataset.rects:
             eyes = _eyes_of_rects(dataset.rects["face_rect"])
         else:
@@ -159,28 +157,6 @@ def _pixel_centres(matrix: np.ndarray) -> np.ndarray:
     shifted = np.array(matrix, np.float64)
     shifted[:, 2] += shifted[:, :2].sum(1) * 0.5 - 0.5
     return shifted
-
-
-def _landmarks(dataset: Dataset) -> np.ndarray | None:
-    """Points float64 [n, 478 or 68, 2]; NaN where a frame has none."""
-    if dataset.landmarks is not None:
-        return np.asarray(dataset.landmarks[:, :, :2], np.float64)
-    paths = [dataset.root / f"ori_imgs/{frame_id}.lms" for frame_id in dataset.frame_ids]
-    if not any(path.is_file() for path in paths):
-        return None
-    points = np.full((len(paths), 68, 2), np.nan)
-    for k, path in enumerate(paths):
-        if path.is_file():
-            points[k] = _read_lms(path)
-    stored = read_picture(dataset.root / dataset.image_pattern.format(dataset.frame_ids[0]))
-    return points * (dataset.height / len(stored))
-
-
-def _read_lms(path: Path) -> np.ndarray:
-    try:
-        return np.loadtxt(path, dtype=np.float64).reshape(68, 2)
-    except ValueError as error:
-        raise DatasetError(f"{path}: is damaged (68 points expected); detect the landmarks again.") from error
 
 
 def _eyes_of_landmarks(points: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import AttentionData, as_input, load_attention_data
 from nerfad.engine.attention_trainer import AttentionTrainer
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.devices import checked_device
 from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
 from nerfad.engine.mask_report import MaskReport, preview_picture, report_mask, spread_rows
 from nerfad.engine.progress import RunLog
@@ -56,11 +57,13 @@ def pretrain_attention(config: AttentionConfig, progress: Progress | None = None
 
     Raises:
         DatasetError: a data set lacks faces, action units or frames, or no unit moves.
+        BackendError: `config.device` is not there.
         CheckpointError: `config.out` holds something else.
         OutputError: a checkpoint cannot be written; the previous one is whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
+    checked_device(config.device)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
