@@ -126,7 +126,7 @@ class AttentionWeights:
     code: float = 16.0
     cycle: float = 10.0
     gradient_penalty: float = 10.0
-    mask_mean: float = -0.1
+    mask_mean: float = -0.4
     mask_variation: float = 1.0
 
     def __post_init__(self) -> None:
@@ -153,6 +153,7 @@ class AttentionConfig:
         shared_critic: one stack for critic and action-unit classifier, or one for each.
         batch_size: crops in a step.
         critic_steps: steps of the critic for each of the generator.
+        warm_up_steps: steps of the action-unit classifier alone, before everything else.
         learning_rate: of Adam; falls linearly over the last two thirds.
         code_noise: target codes are those of another frame, plus or minus up to this.
         picture_noise: standard deviation of the noise on what critic and classifier see.
@@ -178,9 +179,10 @@ class AttentionConfig:
     shared_critic: bool = True
     batch_size: int = 8
     critic_steps: int = 3
+    warm_up_steps: int = 800
     learning_rate: float = 5e-4
     code_noise: float = 0.1
-    picture_noise: float = 0.1
+    picture_noise: float = 0.05
     shift_px: int = 2
     bfloat16: bool = True
     shuffle_aus: bool = False

@@ -56,11 +56,20 @@ class AttentionTrainer:
             for group in optimiser.param_groups:
                 group["lr"] = self.config.learning_rate * rate_scale(share)
         figures: dict[str, float] = {}
+        if self.n_steps == 0:
+            for _ in range(self.config.warm_up_steps):
+                self._step_of("critic", self._warm_up_loss(self._batch()))
         for _ in range(self.config.critic_steps):
             figures = self._step_of("critic", self._critic_loss(self._batch()))
         figures |= self._step_of("generator", self._generator_loss(self._batch()))
         self.n_steps += 1
         return figures
+
+    def _warm_up_loss(self, batch: AttentionBatch) -> dict[str, Tensor]:
+        """The half of eq. 1 that teaches C: what C says before it can read anything leads the mask astray."""
+        with self._precision():
+            _, codes = self.critic(self._blurred(batch.crops))
+        return {"code_of_crop": losses.code_loss(codes.float(), batch.codes)}
 
     def _critic_loss(self, batch: AttentionBatch) -> dict[str, Tensor]:
         """Eq. 3, and the half of eq. 1 that teaches C."""
