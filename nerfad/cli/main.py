@@ -171,6 +171,7 @@ def pretrain_attention(
     minutes: float | None = None,
     steps: int | None = None,
     width: int = 64,
+    n_blocks: int = 6,
     size: int = 112,
     seed: int = 0,
     device: str = "cpu",
@@ -187,6 +188,7 @@ def pretrain_attention(
         minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
         steps: number of generator steps instead of a time.
         width: channels of the networks; 64 is the paper's, 16 is for CPUs.
+        n_blocks: residual blocks of the generator; 6 are the paper's, 4 are for CPUs.
         size: side of the face crops in pixels, a multiple of 16; 64 is for CPUs.
         seed: seed of every random choice.
         device: torch device.
@@ -204,6 +206,7 @@ def pretrain_attention(
         steps=steps,
         width=width,
         critic_width=width,
+        n_blocks=n_blocks,
         size=size,
         seed=seed,
         device=device,

@@ -70,12 +70,6 @@ def as_input(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def as_picture(values: Tensor) -> np.ndarray:
-    """One image [3, s, s] in [-1, 1] to uint8 [s, s, 3]."""
-    scaled = (values.detach().cpu().float() + 1) * 127.5
-    return scaled.permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
-
-
 def training_frames(dataset: Dataset) -> np.ndarray:
     """Positions of the frames that may be learnt from, as every other stage of training has them."""
     audio = AudioConfig()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from nerfad.data.face_crops import sample_square
 from nerfad.features.face_mesh import FACE_OVAL
 from nerfad.preprocess import landmarks
 from nerfad.preprocess.workspace import Workspace
@@ -48,9 +48,4 @@ def face_crop(image: np.ndarray, square: np.ndarray, size: int = 112) -> np.ndar
     """uint8 RGB [size, size, 3] of a square (left, top, side); outside the picture its border goes on."""
     left, top, side = (float(v) for v in square)
     scale = side / size
-    if scale > 1.0:
-        # Without this, shrinking by bilinear samples would alias.
-        image = cv2.GaussianBlur(image, (0, 0), 0.4 * scale)
-    matrix = np.array([[scale, 0, left + scale / 2 - 0.5], [0, scale, top + scale / 2 - 0.5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return sample_square(image, np.array([[scale, 0, left], [0, scale, top]]), size)
