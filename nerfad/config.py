@@ -284,3 +284,9 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
             is_nested = key in nested and isinstance(value, dict)
             arguments[key] = from_dict(nested[key], value) if is_nested else value
     return kind(**arguments)
+
+
+def resumed(old: Any, new: Any, *names: str) -> Any:
+    """The settings of an earlier call with the budget of a new one, where it gives one, and its `names`."""
+    budget = ("minutes", "steps") if new.minutes is not None or new.steps is not None else ()
+    return dataclasses.replace(old, **{name: getattr(new, name) for name in (*budget, *names)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import AttentionConfig, from_dict, to_dict
+from nerfad.config import AttentionConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import AttentionData, as_input, load_attention_data
@@ -105,7 +105,7 @@ class AttentionRun:
         meta = saved.meta if saved else {}
         self.log = RunLog(config.out, progress, meta.get("log"), unit="crops")
         self.datasets = _identities(config)
-        if saved is not None and meta["datasets"] != self.datasets:
+        if saved is not None and _fingerprints(meta["datasets"]) != _fingerprints(self.datasets):
             raise CheckpointError(
                 f"{config.out}: was trained on other data sets; choose another --out or give those it was "
                 "trained on."
@@ -220,11 +220,16 @@ def _identities(config: AttentionConfig) -> list[dict[str, str]]:
     return [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in found]
 
 
+def _fingerprints(datasets: list[dict[str, str]]) -> list[str]:
+    """What does not change when a folder moves."""
+    return [entry["fingerprint"] for entry in datasets]
+
+
 def _check_kind(saved: Checkpoint) -> None:
     if saved.meta.get("kind") != KIND:
         raise CheckpointError(
-            f"{saved.run}: holds an avatar, not an attention; choose the folder of a run of "
-            "`nerfad pretrain-attention`."
+            f"{saved.run}: is no run of `nerfad pretrain-attention`; choose the folder of one, or another "
+            "--out."
         )
 
 
@@ -238,16 +243,5 @@ def _resumed_config(config: AttentionConfig, saved: Checkpoint) -> AttentionConf
                 f"{config.out}: was trained with {name} {getattr(old, name)}, not {getattr(config, name)}; "
                 "choose another --out."
             )
-    budget = {"minutes": config.minutes, "steps": config.steps}
-    if config.minutes is None and config.steps is None:
-        budget = {"minutes": old.minutes, "steps": old.steps}
-    return replace(
-        old,
-        datasets=config.datasets,
-        out=config.out,
-        device=config.device,
-        threads=config.threads,
-        preview_every_s=config.preview_every_s,
-        save_every_s=config.save_every_s,
-        **budget,
-    )
+    kept = ("datasets", "out", "device", "threads", "preview_every_s", "save_every_s")
+    return resumed(old, config, *kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import TrainConfig, from_dict, to_dict
+from nerfad.config import TrainConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.checkpoint import Checkpoint
@@ -307,19 +307,8 @@ def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
             f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
             "choose another --out."
         )
-    budget = {"minutes": config.minutes, "steps": config.steps}
-    if config.minutes is None and config.steps is None:
-        budget = {"minutes": old.minutes, "steps": old.steps}
-    return replace(
-        old,
-        dataset=config.dataset,
-        out=config.out,
-        threads=config.threads,
-        device=config.device,
-        preview_every_s=config.preview_every_s,
-        save_every_s=config.save_every_s,
-        **budget,
-    )
+    kept = ("dataset", "out", "threads", "device", "preview_every_s", "save_every_s")
+    return resumed(old, config, *kept)
 
 
 def _json_codes(codes: ExpressionCodes) -> dict[str, Any]:

@@ -188,9 +188,9 @@ def test_runs_of_another_kind_are_refused(data, tmp_path):
     with pytest.raises(CheckpointError, match="holds no attention; make it with `nerfad pretrain-attention"):
         load_attention(tmp_path)
     checkpoint.save(tmp_path / "avatar", {"step": 1}, {"model.a": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="holds an avatar, not an attention"):
+    with pytest.raises(CheckpointError, match="is no run of `nerfad pretrain-attention`"):
         load_attention(tmp_path / "avatar")
-    with pytest.raises(CheckpointError, match="holds an avatar, not an attention"):
+    with pytest.raises(CheckpointError, match="is no run of `nerfad pretrain-attention`"):
         pretrain_attention(config(data, tmp_path / "avatar"))
 
 
@@ -285,8 +285,6 @@ def test_the_judge_measures_a_run(data, tmp_path, monkeypatch, capsys):
     assert result["mouth_ratio_of_box"] == pytest.approx(1 / result["mouth_area"])
     assert set(result["slopes"]) == {"AU25", "AU26"} and "speech_region" not in result
     assert result["au_error_ratio"] == pytest.approx(result["au_error"] / result["au_error_of_doing_nothing"])
-    again = judge_attention.judge_attention(tmp_path / "run", data)
-    assert json.dumps(again) == json.dumps(result)
     monkeypatch.setattr(sys, "argv", ["judge", str(tmp_path / "run"), str(data), "--json"])
     judge_attention.main()
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(result))
