@@ -209,6 +209,117 @@ class AttentionConfig:
         )
 
 
+@dataclass(frozen=True)
+class FusionWeights:
+    """Weights of what the fusion is trained with.
+
+    Args:
+        reconstruction: mean absolute difference from the target (eq. 6).
+        au: the action-unit loss, L_bce + L_dice (eqs. 4 and 5).
+    """
+
+    reconstruction: float = 10.0
+    au: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("reconstruction", "au"):
+            _require(getattr(self, name) >= 0, f"weights.{name} must not be negative.")
+
+
+REFERENCES = ("fixed", "random")
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Everything that `nerfad pretrain-fusion` can be told.
+
+    Args:
+        datasets: data set folders, one person each.
+        out: the run's folder; a second call with the same folder resumes.
+        attention: run of `nerfad pretrain-attention` that masks the faces; without `use_attention` it may be
+            missing.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of steps of E_a, D and the audio net instead of a time.
+        width: channels of E_a's first layer; every other size follows. 16 is the paper's.
+        size: side of the face crops in pixels, a multiple of 16; 112 is the paper's.
+        seed: seed of every random choice.
+        device: torch device.
+        use_attention: False is the ablation "w/o att-d": the whole face instead of the Audio-face.
+        au_loss: False is the ablation "w/o AU": eq. 6 alone.
+        reference: "fixed", one frame of each person, or "random", another frame in every step; never the
+            target, whose mouth the skips would copy.
+        features: what the audio net hears: "auto", or speech, phones and mel joined by +.
+        classifier_steps: steps of the action-unit classifier on real Audio-faces, before everything else.
+        classifier_width: channels of its first layer.
+        batch_size: frames in a step.
+        learning_rate: of AdamW; falls linearly over the last two thirds.
+        weight_decay: of AdamW.
+        smooth_from: share of the run from which the filter over neighbouring frames is in use.
+        sound_noise: noise on the sound's features, in standard deviations of each.
+        picture_noise: standard deviation of the noise on what the classifier sees.
+        shift_px: and by how many pixels it is shifted at most.
+        bfloat16: run the picture networks in bfloat16.
+        threads: CPU threads; 0 leaves torch's choice.
+        preview_every_s: seconds between preview pictures; 0 for none.
+        save_every_s: seconds between checkpoints.
+    """
+
+    datasets: tuple[str, ...]
+    out: Path
+    attention: Path | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    width: int = 16
+    size: int = 112
+    seed: int = 0
+    device: str = "cpu"
+    use_attention: bool = True
+    au_loss: bool = True
+    reference: str = "fixed"
+    features: str = "auto"
+    classifier_steps: int = 400
+    classifier_width: int = 16
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    smooth_from: float = 0.3
+    sound_noise: float = 0.1
+    picture_noise: float = 0.05
+    shift_px: int = 2
+    bfloat16: bool = True
+    threads: int = 0
+    preview_every_s: float = 60.0
+    save_every_s: float = 60.0
+    weights: FusionWeights = dataclasses.field(default_factory=FusionWeights)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "datasets", tuple(str(path) for path in self.datasets))
+        object.__setattr__(self, "out", Path(self.out))
+        if self.attention is not None:
+            object.__setattr__(self, "attention", Path(self.attention))
+        _require(len(self.datasets) > 0, "give at least one data set.")
+        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
+        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
+        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require(
+            self.attention is not None or not self.use_attention,
+            "--attention RUN is needed (see `nerfad pretrain-attention`), or --no-use-attention.",
+        )
+        _require(self.width >= 1 and self.classifier_width >= 1, "--width must be at least 1.")
+        _require(
+            self.size >= 32 and self.size % 16 == 0,
+            f"--size must be a multiple of 16 and at least 32, not {self.size}.",
+        )
+        _require(
+            self.reference in REFERENCES,
+            f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
+        )
+        _require(
+            self.batch_size >= 1 and self.classifier_steps >= 1,
+            "batch_size and classifier_steps must be at least 1.",
+        )
+
+
 PRESETS = ("default", "streaming")
 
 
@@ -270,19 +381,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
     """The inverse of `to_dict`; entries that this version does not know are left out."""
-    known = {item.name for item in dataclasses.fields(kind)}
-    nested = {
-        "field": FieldConfig,
-        "torso": TorsoConfig,
-        "occupancy": OccupancyConfig,
-        "optim": OptimConfig,
-        "weights": AttentionWeights,
-    }
     arguments = {}
-    for key, value in values.items():
-        if key in known:
-            is_nested = key in nested and isinstance(value, dict)
-            arguments[key] = from_dict(nested[key], value) if is_nested else value
+    for item in dataclasses.fields(kind):
+        if item.name in values:
+            value, nested = values[item.name], item.default_factory
+            is_nested = dataclasses.is_dataclass(nested) and isinstance(value, dict)
+            arguments[item.name] = from_dict(nested, value) if is_nested else value
     return kind(**arguments)
 
 

@@ -119,11 +119,17 @@ def equip(net: AudioNet, dataset: Dataset, train: np.ndarray) -> None:
         net.speech.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     if net.config.hears("phones"):
         model = phones.load_phone_model()
-        end = dataset.frame_times[train].max() + net.config.lookahead_s
-        wave = load_wave(dataset.audio_path)[: round(SAMPLE_RATE * end)]
         net.phone_means.copy_(torch.from_numpy(model.means))
         net.phone_variances.copy_(torch.from_numpy(model.variances))
         net.phone_log_weights.copy_(torch.from_numpy(model.log_weights))
+    set_level(net, dataset, train)
+
+
+def set_level(net: AudioNet, dataset: Dataset, train: np.ndarray) -> None:
+    """Store in ``net`` the level and microphone of ``dataset``, from what its frames ``train`` may hear."""
+    if net.config.hears("phones"):
+        end = dataset.frame_times[train].max() + net.config.lookahead_s
+        wave = load_wave(dataset.audio_path)[: round(SAMPLE_RATE * end)]
         net.cepstral_mean.copy_(torch.from_numpy(phones.cepstral_mean(wave)))
 
 

@@ -86,21 +86,21 @@ def fit_audio(
     measured = measurements(dataset, codes)
     blink = _blink(dataset, train)
     if measured is None:
-        features = _feature_sets(dataset, config)[0]
+        features = feature_sets(dataset, config)[0]
         config = replace(config, encoder="conv", n_members=1, features=features)
-        net, _ = _prepare(dataset, train, codes.n_codes, config)
+        net, _ = prepare_encoder(dataset, train, codes.n_codes, config)
         note = {"codes": codes.kind, "features": features, "encoder": "conv", "n_train": len(train)}
         return AudioFit(net, codes, None, None, blink, note)
 
     true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
     true_codes[train] = codes.encode(measured[train])
     best: tuple[float, _Fitted, Tensor] | None = None
-    feature_sets = _feature_sets(dataset, config)
+    candidates = feature_sets(dataset, config)
     if config.encoder == "conv":
-        feature_sets = feature_sets[:1]
-    for i, features in enumerate(feature_sets):
-        report_progress(progress, i / len(feature_sets), f"sound, {features}")
-        net, windows = _prepare(dataset, train, codes.n_codes, replace(config, features=features))
+        candidates = candidates[:1]
+    for i, features in enumerate(candidates):
+        report_progress(progress, i / len(candidates), f"sound, {features}")
+        net, windows = prepare_encoder(dataset, train, codes.n_codes, replace(config, features=features))
         fitter = _fit_kernel if config.encoder == "kernel" else _fit_convs
         folds = _folds(dataset, train, config)
         fitted = fitter(net, codes, windows[train], true_codes[train], folds, seed)
@@ -178,7 +178,7 @@ def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
     return blink
 
 
-def _feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:
+def feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:
     """The feature sets to choose among, the likely best first."""
     if dataset.audio_kind != "mel":
         return ["windows"]
@@ -189,7 +189,7 @@ def _feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:
     return ["phones", "mel+phones", "mel"] if phones.is_available() else ["mel"]
 
 
-def _prepare(
+def prepare_encoder(
     dataset: Dataset, train: np.ndarray, n_codes: int, config: AudioConfig
 ) -> tuple[AudioNet, Tensor]:
     """An encoder that knows its inputs' scale but nothing else, and its inputs [n, f, w]."""

@@ -1,0 +1,323 @@
+"""`nerfad pretrain-fusion`: data sets and an attention in, networks that draw a mouth from sound out; a
+second call resumes.
+
+`load_fusion` opens the result for whoever decodes faces or trains E_f and the field with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import nerfad
+from nerfad.config import FusionConfig, from_dict, to_dict
+from nerfad.data.dataset import Dataset, load_dataset
+from nerfad.engine import checkpoint
+from nerfad.engine.attention_data import as_input
+from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.fusion_data import Masker, load_fusion_data, load_masker, neighbours_of, person_windows
+from nerfad.engine.fusion_trainer import FusionTrainer, sound_vectors
+from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
+from nerfad.engine.mask_report import spread_rows
+from nerfad.engine.progress import RunLog
+from nerfad.errors import CheckpointError
+from nerfad.io.atomic import atomic_write
+from nerfad.models.au_attention import AUAttention
+from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.models.face_fusion import AUClassifier, FaceFusion
+from nerfad.progress import Progress
+
+__all__ = ["Fusion", "FusionConfig", "FusionResult", "load_fusion", "pretrain_fusion"]
+
+KIND = "fusion"
+DEFAULT_MINUTES = 8.0
+PREVIEW_FACES = 6
+_FIXED = ("attention", "width", "size", "seed", "use_attention", "au_loss", "reference", "features")
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """How a run ended; `figures` are the losses of its last seconds."""
+
+    run: Path
+    step: int
+    elapsed_s: float
+    units: tuple[str, ...]
+    features: str
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A finished run, in evaluation mode.
+
+    Attributes:
+        net: the audio net; `nerfad.engine.hearing` computes its inputs from sound.
+        networks: E_a, D and the smoothing filter.
+        classifier: of action units in Audio-faces.
+        masker: makes Audio-faces of crops, as in training.
+        references: each person's I_aud-face, uint8 [p, s, s, 3].
+        meta: the checkpoint's JSON: among others `units`, `size`, `datasets`, `references` (frame ids).
+    """
+
+    net: AudioNet
+    networks: FaceFusion
+    classifier: AUClassifier
+    masker: Masker
+    references: Tensor
+    meta: dict[str, Any]
+
+    def person(self, dataset: Dataset) -> int:
+        """Which of the run's people the data set shows.
+
+        Raises:
+            CheckpointError: none of them.
+        """
+        known = [entry["fingerprint"] for entry in self.meta["datasets"]]
+        if dataset.fingerprint() not in known:
+            raise CheckpointError(
+                f"the fusion was not trained on {dataset.root}; train it on this data set, or name one of "
+                + ", ".join(entry["root"] for entry in self.meta["datasets"])
+                + "."
+            )
+        return known.index(dataset.fingerprint())
+
+    def reference(self, person: int) -> Tensor:
+        """I_aud-face of a person, float32 [1, 3, s, s] in [-1, 1]."""
+        return as_input(self.references[person : person + 1])
+
+    @torch.no_grad()
+    def decode(self, reference: Tensor, windows: Tensor, neighbours: Tensor, batch_size: int = 64) -> Tensor:
+        """I^_fus-af of frames, float32 [n, 3, s, s] in (-1, 1).
+
+        Args:
+            reference: I_aud-face [1, 3, s, s].
+            windows: the audio net's inputs [m, f, w].
+            neighbours: rows of `windows` [n, 8] about each frame, in time order.
+        """
+        sounds = torch.cat([sound_vectors(self.net, part) for part in windows.split(256)])
+        return torch.cat([self.networks(reference, sounds[near]) for near in neighbours.split(batch_size)])
+
+    def decode_dataset(self, dataset: Dataset, frames: np.ndarray) -> Tensor:
+        """The same for positions of a data set that the run was trained on, from its own sound."""
+        windows = person_windows(self.net, dataset)
+        near = torch.from_numpy(neighbours_of(dataset, frames))
+        return self.decode(self.reference(self.person(dataset)), windows, near)
+
+
+def pretrain_fusion(config: FusionConfig, progress: Progress | None = None) -> FusionResult:
+    """Learn to fuse a face with sound, or go on with the run that lies in `config.out`.
+
+    Raises:
+        DatasetError: a data set lacks faces, frames or the attention's action units, or their sounds differ
+            in kind.
+        CheckpointError: `config.out` holds something else, or `config.attention` is no attention.
+        OutputError: a checkpoint cannot be written; the previous one is whole.
+        TrainingInterrupted: Ctrl-C; the state is saved.
+    """
+    if config.threads > 0:
+        torch.set_num_threads(config.threads)
+    saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
+    if saved is not None:
+        config = _resumed_config(config, saved)
+    return FusionRun(config, saved, progress).go()
+
+
+def load_fusion(run: str | Path) -> Fusion:
+    """Open a run.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint, or one of another kind.
+    """
+    run = Path(run)
+    if not checkpoint.exists(run):
+        raise CheckpointError(
+            f"{run}: holds no fusion; make it with `nerfad pretrain-fusion DATASET --attention RUN "
+            f"--out {run}`."
+        )
+    saved = checkpoint.load(run)
+    _check_kind(saved)
+    config, meta = from_dict(FusionConfig, saved.meta["config"]), saved.meta
+    networks = FaceFusion(config.size, config.width)
+    classifier = AUClassifier(len(meta["units"]), config.size, config.classifier_width)
+    saved.restore(networks, "fusion")
+    saved.restore(classifier, "classifier")
+    return Fusion(
+        _restored_net(saved),
+        networks.eval(),
+        classifier.eval(),
+        _restored_masker(saved, config),
+        saved.tensors["references"],
+        meta,
+    )
+
+
+class FusionRun:
+    """A run from its first second to its last, or from one call to the next."""
+
+    def __init__(self, config: FusionConfig, saved: Checkpoint | None, progress: Progress | None) -> None:
+        self.config = config
+        meta = saved.meta if saved else {}
+        self.log = RunLog(config.out, progress, meta.get("log"), unit="faces")
+        datasets = [load_dataset(path) for path in config.datasets]
+        self.identities = [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in datasets]
+        if saved is None:
+            self.masker, self.attention = load_masker(config, datasets)
+            net = None
+        else:
+            if meta["datasets"] != self.identities:
+                raise CheckpointError(
+                    f"{config.out}: was trained on other data sets; choose another --out or give those it "
+                    "was trained on."
+                )
+            self.masker, self.attention = _restored_masker(saved, config), meta["attention"]
+            net = _restored_net(saved)
+        self.data, net = load_fusion_data(config, self.masker, net, progress)
+        # The clock counts training, the classifier's included, but not cutting faces and listening.
+        self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
+        self.trainer = FusionTrainer(config, self.data, net)
+        if saved is None:
+            self.trainer.train_classifier(progress)
+        else:
+            saved.restore(self.trainer.fusion, "fusion")
+            saved.restore(self.trainer.classifier, "classifier")
+            self.trainer.load_state(int(meta["step"]), saved.tensors)
+
+    def go(self) -> FusionResult:
+        """Step until the budget is spent."""
+        last_save = last_preview = time.perf_counter()
+        with StopRequest() as stop:
+            while self.share < 1.0 and not stop.requested:
+                figures = self.trainer.step(self.share)
+                self.log.add(self.config.batch_size, **figures)
+                if self.log.due:
+                    self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
+                now = time.perf_counter()
+                if self.config.preview_every_s > 0 and now - last_preview > self.config.preview_every_s:
+                    self.preview()
+                    last_preview = now
+                if now - last_save > self.config.save_every_s:
+                    self.save()
+                    last_save = now
+            self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
+            self.preview()
+            self.save()
+            self.log.close()
+        if stop.requested:
+            raise TrainingInterrupted(
+                f"stopped at step {self.trainer.n_steps}, everything is saved in {self.config.out}; run the "
+                "same command again to go on."
+            )
+        last = self.log.entries[-1] if self.log.entries else {}
+        return FusionResult(
+            self.config.out,
+            self.trainer.n_steps,
+            self.elapsed_s,
+            self.data.units,
+            self.trainer.net.config.features,
+            {name: last[name] for name in ("reconstruction", "bce", "dice") if name in last},
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is spent."""
+        if self.config.steps is not None:
+            return self.trainer.n_steps / self.config.steps
+        return self.elapsed_s / (60 * (self.config.minutes or DEFAULT_MINUTES))
+
+    def preview(self) -> None:
+        """Save a picture: reference, decoded face and target of a few training frames, a row for each."""
+        rows = self.trainer.preview(torch.from_numpy(spread_rows(self.data.people, PREVIEW_FACES)))
+        picture = torch.cat(list(rows), 1).permute(1, 2, 0)
+        values = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        self.log.picture(self.trainer.n_steps, values)
+
+    def save(self) -> None:
+        """Write the checkpoint and fusion.json."""
+        net = self.trainer.net
+        meta: dict[str, Any] = {
+            "kind": KIND,
+            "step": self.trainer.n_steps,
+            "elapsed_s": self.elapsed_s,
+            "config": to_dict(self.config),
+            "units": list(self.data.units),
+            "unit_rates": [round(rate, 4) for rate in self.data.rates.tolist()],
+            "size": self.config.size,
+            "attention": self.attention,
+            "audio": {"config": dataclasses.asdict(net.config), "shape": list(net.shape)},
+            "datasets": self.identities,
+            "references": list(self.data.reference_ids),
+            "n_train": [end - start for start, end in self.data.people],
+            "versions": {"nerfad": nerfad.__version__, "torch": torch.__version__},
+            "log": self.log.entries,
+        }
+        tensors = self.trainer.state()
+        tensors["references"] = self.data.faces[list(self.data.references)]
+        if self.masker.generator is not None:
+            generator = self.masker.generator.state_dict()
+            tensors |= {f"attention.{key}": value for key, value in generator.items()}
+        checkpoint.save(self.config.out, meta, tensors)
+        with atomic_write(self.config.out / "fusion.json", "w") as file:
+            json.dump(meta, file, indent=1)
+
+
+def _restored_net(saved: Checkpoint) -> AudioNet:
+    audio = saved.meta["audio"]
+    net = AudioNet(*audio["shape"], AudioConfig(**audio["config"]))
+    saved.restore(net, "audio")
+    return net.eval()
+
+
+def _restored_masker(saved: Checkpoint, config: FusionConfig) -> Masker:
+    known, units = saved.meta["attention"], tuple(saved.meta["units"])
+    if not config.use_attention:
+        return Masker(units)
+    generator = AUAttention(len(units), known["width"], known["n_blocks"])
+    saved.restore(generator, "attention")
+    return Masker(units, generator.eval(), known["size"])
+
+
+def _check_kind(saved: Checkpoint) -> None:
+    kind = saved.meta.get("kind", "avatar")
+    if kind != KIND:
+        raise CheckpointError(
+            f"{saved.run}: holds an {kind}, not a fusion; choose the folder of a run of "
+            "`nerfad pretrain-fusion`."
+        )
+
+
+def _resumed_config(config: FusionConfig, saved: Checkpoint) -> FusionConfig:
+    """The run's own settings, with the new call's budget; contradictions are refused."""
+    _check_kind(saved)
+    old = from_dict(FusionConfig, saved.meta["config"])
+    for name in _FIXED:
+        if getattr(config, name) != getattr(old, name):
+            raise CheckpointError(
+                f"{config.out}: was trained with {name} {getattr(old, name)}, not {getattr(config, name)}; "
+                "choose another --out."
+            )
+    budget = {"minutes": config.minutes, "steps": config.steps}
+    if config.minutes is None and config.steps is None:
+        budget = {"minutes": old.minutes, "steps": old.steps}
+    return replace(
+        old,
+        datasets=config.datasets,
+        out=config.out,
+        device=config.device,
+        threads=config.threads,
+        preview_every_s=config.preview_every_s,
+        save_every_s=config.save_every_s,
+        **budget,
+    )
