@@ -227,6 +227,7 @@ class FusionWeights:
 
 
 REFERENCES = ("fixed", "random")
+SOUND_FEATURES = ("speech", "phones", "mel")
 
 
 @dataclass(frozen=True)
@@ -313,6 +314,10 @@ class FusionConfig:
         _require(
             self.reference in REFERENCES,
             f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
+        )
+        _require(
+            self.features == "auto" or set(self.features.split("+")) <= set(SOUND_FEATURES),
+            f"--features must be auto, or {', '.join(SOUND_FEATURES)} joined by +, not {self.features!r}.",
         )
         _require(
             self.batch_size >= 1 and self.classifier_steps >= 1,

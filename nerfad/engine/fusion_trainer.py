@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from nerfad.config import FusionConfig
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.attention_trainer import rate_scale
-from nerfad.engine.fusion_data import FusionData
+from nerfad.engine.fusion_data import FusionData, seeded
 from nerfad.models import fusion_losses as losses
 from nerfad.models.audio_net import AudioNet
 from nerfad.models.face_fusion import AUClassifier, FaceFusion
@@ -32,7 +31,7 @@ class FusionTrainer:
 
     def __init__(self, config: FusionConfig, data: FusionData, net: AudioNet) -> None:
         self.config, self.data = config, data
-        with _seeded(config.seed):
+        with seeded(config.seed):
             fusion = FaceFusion(config.size, config.width)
             classifier = AUClassifier(len(data.units), config.size, config.classifier_width)
         layout = torch.channels_last
@@ -53,7 +52,7 @@ class FusionTrainer:
         config, data = self.config, self.data
         optimiser = torch.optim.AdamW(self.classifier.parameters(), _CLASSIFIER_RATE, weight_decay=1e-2)
         for step in range(config.classifier_steps):
-            with _seeded(config.seed, -1 - step):
+            with seeded(config.seed, -1 - step):
                 rows = torch.randint(len(data.faces), (_CLASSIFIER_BATCH,))
                 pictures = as_input(data.faces[rows]).to(config.device)
                 pictures = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, pictures.flip(3), pictures)
@@ -82,7 +81,7 @@ class FusionTrainer:
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate * rate_scale(share)
         self.net.train()
-        with _seeded(config.seed, self.n_steps):
+        with seeded(config.seed, self.n_steps):
             draw = torch.Generator().manual_seed(torch.initial_seed())
             batch = self.data.batch(config, share >= config.smooth_from, draw)
             decoded = self.decode(batch.references, batch.windows, config.sound_noise)
@@ -169,11 +168,3 @@ def sound_vectors(net: AudioNet, windows: Tensor, noise: float = 0.0) -> Tensor:
     if noise > 0:
         flat = flat + noise * net.feature_std * torch.randn_like(flat)
     return net(flat).unflatten(0, windows.shape[:-2])
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, number: int = 0) -> Iterator[None]:
-    """Within, torch's chance depends on the two numbers alone; outside it goes on as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * 1_000_003 + number)
-        yield

@@ -57,6 +57,7 @@ def judge_fusion(
         DatasetError: the data set has no AU25 or no held-out frame with a face.
     """
     fusion, data = load_fusion(run), load_dataset(dataset)
+    fusion.person(data)
     units = fusion.masker.units
     check_units(data, units, Path(run))
     if LIPS not in units:
