@@ -244,7 +244,7 @@ class FusionConfig:
         width: channels of E_a's first layer; every other size follows. 16 is the paper's.
         size: side of the face crops in pixels, a multiple of 16; 112 is the paper's.
         seed: seed of every random choice.
-        device: torch device.
+        device: "cpu", "cuda" or "cuda:1".
         use_attention: False is the ablation "w/o att-d": the whole face instead of the Audio-face.
         au_loss: False is the ablation "w/o AU": eq. 6 alone.
         reference: "fixed", one frame of each person, or "random", another frame in every step; never the
@@ -390,8 +390,9 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     for item in dataclasses.fields(kind):
         if item.name in values:
             value, nested = values[item.name], item.default_factory
-            is_nested = dataclasses.is_dataclass(nested) and isinstance(value, dict)
-            arguments[item.name] = from_dict(nested, value) if is_nested else value
+            if isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, dict):
+                value = from_dict(nested, value)
+            arguments[item.name] = value
     return kind(**arguments)
 
 

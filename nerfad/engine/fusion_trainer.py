@@ -34,9 +34,8 @@ class FusionTrainer:
         with seeded(config.seed):
             fusion = FaceFusion(config.size, config.width)
             classifier = AUClassifier(len(data.units), config.size, config.classifier_width)
-        layout = torch.channels_last
-        self.fusion = fusion.to(config.device, memory_format=layout)
-        self.classifier = classifier.to(config.device, memory_format=layout)
+        self.fusion = fusion.to(config.device)
+        self.classifier = classifier.to(config.device)
         self.net = net.to(config.device)
         self.unit_weights = losses.unit_weights(data.rates).to(config.device)
         trained = {f"fusion.{key}": value for key, value in self.fusion.named_parameters()}
@@ -159,7 +158,10 @@ class FusionTrainer:
         for key_of_tensor, value in tensors.items():
             if key_of_tensor.startswith("adam."):
                 name, key = key_of_tensor.removeprefix("adam.").split(".", 1)
-                self._adam.state[self._parameters[key]][name] = value.clone()
+                parameter = self._parameters[key]
+                # The count of steps stays on the CPU, where AdamW keeps it.
+                place = parameter.device if value.dim() else value.device
+                self._adam.state[parameter][name] = value.to(place, copy=True)
 
 
 def sound_vectors(net: AudioNet, windows: Tensor, noise: float = 0.0) -> Tensor:

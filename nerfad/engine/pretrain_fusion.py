@@ -23,6 +23,7 @@ from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.devices import checked_device
 from nerfad.engine.fusion_data import Masker, load_fusion_data, load_masker, neighbours_of, person_windows
 from nerfad.engine.fusion_trainer import FusionTrainer, sound_vectors
 from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
@@ -120,11 +121,13 @@ def pretrain_fusion(config: FusionConfig, progress: Progress | None = None) -> F
         DatasetError: a data set lacks faces, frames or the attention's action units, or their sounds differ
             in kind.
         CheckpointError: `config.out` holds something else, or `config.attention` is no attention.
+        BackendError: `config.device` is not there.
         OutputError: a checkpoint cannot be written; the previous one is whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     if config.threads > 0:
         torch.set_num_threads(config.threads)
+    checked_device(config.device)
     saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
     if saved is not None:
         config = _resumed_config(config, saved)
@@ -275,7 +278,8 @@ class FusionRun:
 
 def _restored_net(saved: Checkpoint) -> AudioNet:
     audio = saved.meta["audio"]
-    net = AudioNet(*audio["shape"], AudioConfig(**audio["config"]))
+    n_features, n_rows, n_codes = audio["shape"]
+    net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
     saved.restore(net, "audio")
     return net.eval()
 
