@@ -19,6 +19,12 @@ def _require(condition: bool, sentence: str) -> None:
         raise ConfigError(sentence)
 
 
+def _require_budget(minutes: float | None, steps: int | None) -> None:
+    _require(minutes is None or minutes > 0, "--minutes must be more than 0.")
+    _require(steps is None or steps > 0, "--steps must be more than 0.")
+    _require(minutes is None or steps is None, "give --minutes or --steps, not both.")
+
+
 @dataclass(frozen=True)
 class FieldConfig:
     """The conditional radiance field: a hash grid and two small conditioned networks."""
@@ -196,9 +202,7 @@ class AttentionConfig:
         object.__setattr__(self, "units", tuple(self.units))
         object.__setattr__(self, "out", Path(self.out))
         _require(len(self.datasets) > 0, "give at least one data set.")
-        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
-        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
-        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require_budget(self.minutes, self.steps)
         _require(self.width >= 1, "--width must be at least 1.")
         _require(
             self.size >= 16 and self.size % 16 == 0, f"--size must be a multiple of 16, not {self.size}."
@@ -222,12 +226,10 @@ class FusionWeights:
     au: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("reconstruction", "au"):
-            _require(getattr(self, name) >= 0, f"weights.{name} must not be negative.")
+        _require(min(self.reconstruction, self.au) >= 0, "the weights must not be negative.")
 
 
 REFERENCES = ("fixed", "random")
-SOUND_FEATURES = ("speech", "phones", "mel")
 
 
 @dataclass(frozen=True)
@@ -261,8 +263,7 @@ class FusionConfig:
         shift_px: and by how many pixels it is shifted at most.
         bfloat16: run the picture networks in bfloat16.
         threads: CPU threads; 0 leaves torch's choice.
-        preview_every_s: seconds between preview pictures; 0 for none.
-        save_every_s: seconds between checkpoints.
+        preview_every_s, save_every_s: seconds between preview pictures (0: none) and between checkpoints.
     """
 
     datasets: tuple[str, ...]
@@ -299,9 +300,7 @@ class FusionConfig:
         if self.attention is not None:
             object.__setattr__(self, "attention", Path(self.attention))
         _require(len(self.datasets) > 0, "give at least one data set.")
-        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
-        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
-        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require_budget(self.minutes, self.steps)
         _require(
             self.attention is not None or not self.use_attention,
             "--attention RUN is needed (see `nerfad pretrain-attention`), or --no-use-attention.",
@@ -316,8 +315,8 @@ class FusionConfig:
             f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
         )
         _require(
-            self.features == "auto" or set(self.features.split("+")) <= set(SOUND_FEATURES),
-            f"--features must be auto, or {', '.join(SOUND_FEATURES)} joined by +, not {self.features!r}.",
+            set(self.features.split("+")) <= {"speech", "phones", "mel"} or self.features == "auto",
+            f"--features must be auto, or speech, phones, mel joined by +, not {self.features!r}.",
         )
         _require(
             self.batch_size >= 1 and self.classifier_steps >= 1,
@@ -367,9 +366,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))
         object.__setattr__(self, "out", Path(self.out))
-        _require(self.minutes is None or self.minutes > 0, "--minutes must be more than 0.")
-        _require(self.steps is None or self.steps > 0, "--steps must be more than 0.")
-        _require(self.minutes is None or self.steps is None, "give --minutes or --steps, not both.")
+        _require_budget(self.minutes, self.steps)
         _require(
             self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}."
         )

@@ -100,6 +100,15 @@ def live_units(datasets: list[Dataset], wanted: tuple[str, ...]) -> tuple[tuple[
     return units, left_out
 
 
+def check_length(dataset: Dataset, n_frames: int) -> None:
+    """Raise DatasetError where `n_frames` training frames are too few."""
+    if n_frames < MIN_FRAMES:
+        raise DatasetError(
+            f"{dataset.root}: has {n_frames} training frames with a face and action units, at least "
+            f"{MIN_FRAMES} are needed; record a longer clip."
+        )
+
+
 def codes_of(dataset: Dataset, units: tuple[str, ...]) -> np.ndarray:
     """Intensities float32 [n, k] of units by name."""
     assert dataset.aus is not None
@@ -120,11 +129,7 @@ def load_attention_data(config: AttentionConfig, progress: Progress | None = Non
         crops = FaceCrops(dataset, config.size)
         labels = codes_of(dataset, units)
         frames = [i for i in training_frames(dataset) if crops.has_face(i) and np.isfinite(labels[i]).all()]
-        if len(frames) < MIN_FRAMES:
-            raise DatasetError(
-                f"{dataset.root}: has {len(frames)} training frames with a face and action units, at least "
-                f"{MIN_FRAMES} are needed; record a longer clip."
-            )
+        check_length(dataset, len(frames))
         for position, i in enumerate(frames):
             if position % 50 == 0:
                 done = (k + position / len(frames)) / len(datasets)

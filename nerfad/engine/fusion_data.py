@@ -15,7 +15,7 @@ from torch import Tensor
 from nerfad.config import FusionConfig
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.data.face_crops import FaceCrops
-from nerfad.engine.attention_data import MIN_FRAMES, as_input, codes_of, live_units
+from nerfad.engine.attention_data import MIN_FRAMES, as_input, check_length, codes_of, live_units
 from nerfad.engine.hearing import dataset_windows, set_level
 from nerfad.engine.pretrain_attention import load_attention
 from nerfad.engine.train_audio import feature_sets, prepare_encoder
@@ -236,11 +236,7 @@ def load_fusion_data(
     for dataset in datasets:
         train, _ = fusion_split(dataset, audio)
         frames, own_faces, own_codes = cut_faces(dataset, masker, train, config.size, progress)
-        if len(frames) < MIN_FRAMES:
-            raise DatasetError(
-                f"{dataset.root}: has {len(frames)} training frames with a face and action units, at least "
-                f"{MIN_FRAMES} are needed; record a longer clip."
-            )
+        check_length(dataset, len(frames))
         report(progress, 0.0, "listening")
         if net is None:
             with seeded(config.seed):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import FusionConfig, from_dict, to_dict
+from nerfad.config import FusionConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import as_input
@@ -176,7 +176,9 @@ class FusionRun:
             self.masker, self.attention = load_masker(config, datasets)
             net = None
         else:
-            if meta["datasets"] != self.identities:
+            # A folder may have moved; its fingerprint has not.
+            known = [entry["fingerprint"] for entry in meta["datasets"]]
+            if known != [d.fingerprint() for d in datasets]:
                 raise CheckpointError(
                     f"{config.out}: was trained on other data sets; choose another --out or give those it "
                     "was trained on."
@@ -294,11 +296,9 @@ def _restored_masker(saved: Checkpoint, config: FusionConfig) -> Masker:
 
 
 def _check_kind(saved: Checkpoint) -> None:
-    kind = saved.meta.get("kind", "avatar")
-    if kind != KIND:
+    if saved.meta.get("kind") != KIND:
         raise CheckpointError(
-            f"{saved.run}: holds an {kind}, not a fusion; choose the folder of a run of "
-            "`nerfad pretrain-fusion`."
+            f"{saved.run}: is no run of `nerfad pretrain-fusion`; choose the folder of one, or another --out."
         )
 
 
@@ -312,16 +312,4 @@ def _resumed_config(config: FusionConfig, saved: Checkpoint) -> FusionConfig:
                 f"{config.out}: was trained with {name} {getattr(old, name)}, not {getattr(config, name)}; "
                 "choose another --out."
             )
-    budget = {"minutes": config.minutes, "steps": config.steps}
-    if config.minutes is None and config.steps is None:
-        budget = {"minutes": old.minutes, "steps": old.steps}
-    return replace(
-        old,
-        datasets=config.datasets,
-        out=config.out,
-        device=config.device,
-        threads=config.threads,
-        preview_every_s=config.preview_every_s,
-        save_every_s=config.save_every_s,
-        **budget,
-    )
+    return resumed(old, config, "datasets", "out", "device", "threads", "preview_every_s", "save_every_s")

@@ -224,11 +224,11 @@ def test_bad_inputs_are_named(data, attention, tmp_path):
     with refused("holds no attention"):
         fuse(data, tmp_path / "nothing", tmp_path / "run")
     fuse(data, attention, tmp_path / "run")
-    with refused("not an attention"):
+    with refused("is no run of `nerfad pretrain-attention`"):
         fuse(data, tmp_path / "run", tmp_path / "other")
-    with refused("holds an attention, not a fusion"):
+    with refused("is no run of `nerfad pretrain-fusion`"):
         load_fusion(attention)
-    with refused("holds an attention, not a fusion"):
+    with refused("is no run of `nerfad pretrain-fusion`"):
         fuse(data, attention, attention)
     with refused("holds no fusion; make it with `nerfad pretrain-fusion"):
         load_fusion(tmp_path / "nothing")

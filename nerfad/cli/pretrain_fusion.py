@@ -1,0 +1,73 @@
+"""The command `nerfad pretrain-fusion`."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from nerfad.cli.console import progress_bar, say
+from nerfad.config import FusionConfig, FusionWeights
+
+
+def pretrain_fusion(
+    datasets: Positional[tuple[Path, ...]],
+    out: Path,
+    attention: Path | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    width: int = 16,
+    size: int = 112,
+    seed: int = 0,
+    device: str = "cpu",
+    use_attention: bool = True,
+    au_loss: bool = True,
+    reference: Literal["fixed", "random"] = "fixed",
+    features: str = "auto",
+    threads: int = 0,
+    weights: FusionWeights = FusionWeights(),
+) -> None:
+    """Learn to draw the speech region of a face from sound. Ctrl-C saves; a second call resumes.
+
+    Args:
+        datasets: data set folders, one person each.
+        out: the run's folder; previews (reference, decoded, target) lie in OUT/previews.
+        attention: run of `nerfad pretrain-attention` that says which region that is.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of steps instead of a time.
+        width: channels of the face encoder's first layer; 16 is the paper's, 8 is for CPUs.
+        size: side of the face crops in pixels, a multiple of 16; 64 is for CPUs.
+        seed: seed of every random choice.
+        device: torch device.
+        use_attention: without it, the ablation "w/o att-d": the whole face is drawn.
+        au_loss: without it, the ablation "w/o AU": pixels alone supervise.
+        reference: one frame of each person, or another one in every step.
+        features: what is heard: auto, or speech, phones and mel joined by +.
+        threads: CPU threads; 0 leaves the choice to torch.
+        weights: of the losses.
+    """
+    from nerfad.engine.pretrain_fusion import pretrain_fusion as run
+
+    config = FusionConfig(
+        datasets=tuple(str(path) for path in datasets),
+        out=out,
+        attention=attention,
+        minutes=minutes,
+        steps=steps,
+        width=width,
+        size=size,
+        seed=seed,
+        device=device,
+        use_attention=use_attention,
+        au_loss=au_loss,
+        reference=reference,
+        features=features,
+        threads=threads,
+        weights=weights,
+    )
+    with progress_bar("fusion") as progress:
+        result = run(config, progress)
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
+    say(
+        f"fusion of {', '.join(result.units)} and {result.features} written to {out}: {result.step} steps; "
+        f"{figures}. Does it listen? python -m nerfad.engine.judge_fusion {out} {datasets[0]}"
+    )
