@@ -340,6 +340,8 @@ class TrainConfig:
         size: rows of the pictures to train at; None keeps those of the data set.
         preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
         lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
+        fusion: run of `nerfad pretrain-fusion` on this data set: the field is then conditioned on the fused
+            Audio-face (eq. 7) instead of on expression codes.
         device: "cpu", "cuda" or "cuda:1".
         threads: CPU threads; 0 leaves torch's choice.
         preview_every_s: seconds between preview pictures; 0 for none.
@@ -354,6 +356,7 @@ class TrainConfig:
     size: int | None = None
     preset: str = "default"
     lookahead_s: float | None = None
+    fusion: Path | None = None
     threads: int = 0
     device: str = "cpu"
     preview_every_s: float = 60.0
@@ -365,6 +368,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))
+        if self.fusion is not None:
+            object.__setattr__(self, "fusion", Path(self.fusion))
+            _require(
+                self.lookahead_s is None and self.preset == "default",
+                "--fusion brings its own look-ahead; leave --lookahead-s and --preset out.",
+            )
         object.__setattr__(self, "out", Path(self.out))
         _require_budget(self.minutes, self.steps)
         _require(

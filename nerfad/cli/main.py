@@ -107,6 +107,7 @@ def train(
     size: int | None = None,
     preset: Literal["default", "streaming"] = "default",
     lookahead_s: float | None = None,
+    fusion: Path | None = None,
     threads: int = 0,
     device: str = "cpu",
     preview_every_s: float = 60.0,
@@ -128,6 +129,7 @@ def train(
         size: rows of the pictures to train at; those of the data set by default.
         preset: streaming looks ahead 120 ms into the sound instead of 200.
         lookahead_s: seconds of sound after a frame that it may depend on, if not by the preset.
+        fusion: run of pretrain-fusion on this data set: condition the field on the fused Audio-face.
         threads: CPU threads; 0 leaves the choice to torch.
         device: cpu, cuda or cuda:1.
         preview_every_s: seconds between preview pictures; 0 for none.
@@ -148,6 +150,7 @@ def train(
         size=size,
         preset=preset,
         lookahead_s=lookahead_s,
+        fusion=fusion,
         threads=threads,
         device=device,
         preview_every_s=preview_every_s,

@@ -117,9 +117,11 @@ class Dataset:
         return _resized(read_picture(self.root / self.background_name), self.height, self.width)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the poses and the manifest: tells whether a checkpoint belongs to this data."""
+        """SHA-256 (hex) of poses, manifest, sound and first picture: tells whose data a checkpoint is of."""
         digest = hashlib.sha256()
-        for name in ("transforms_train.json", "transforms_val.json", "manifest.json"):
+        names = ["transforms_train.json", "transforms_val.json", "manifest.json", self.audio_path.name]
+        names.append(self.image_pattern.format(self.frame_ids[0]))
+        for name in names:
             path = self.root / name
             digest.update(name.encode() + (path.read_bytes() if path.is_file() else b"-"))
         return digest.hexdigest()

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from nerfad.config import OptimConfig
 from nerfad.data.dataset import Dataset
+from nerfad.engine.fusion_data import person_windows
 from nerfad.engine.hearing import dataset_windows
-from nerfad.engine.train_audio import AudioFit
+from nerfad.engine.train_audio import AudioFit, blink_codes
+from nerfad.engine.voice import FusedVoice
 from nerfad.models.audio_net import AudioNet
 
 
@@ -121,6 +123,52 @@ class LearntConditions:
 
     def state(self) -> dict[str, Tensor]:
         return {"blink": self.blink}
+
+
+@dataclass
+class FusedConditions:
+    """f^_aud-face of faces that were fused with the frames' sound beforehand; E_f is trained through the
+    field (section 2.2).
+    """
+
+    voice: FusedVoice
+    faces: Tensor  # uint8 [n, s, s, 3]
+    blink: Tensor  # [n, 1]
+
+    @property
+    def n_codes(self) -> int:
+        return self.voice.n_codes + 1
+
+    def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+        at = frames.to(self.blink.device)
+        return _noisy(self._conditions(at), config, generator)
+
+    @torch.no_grad()
+    def spread(self, n: int, generator: torch.Generator) -> Tensor:
+        return self._conditions(_any_frames(n, self.blink, generator))
+
+    @torch.no_grad()
+    def heard(self, frame: int) -> Tensor:
+        return self._conditions(torch.tensor([frame], device=self.blink.device))[0]
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {f"face_encoder.{name}": value for name, value in self.voice.encoder.named_parameters()}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"blink": self.blink}
+
+    def _conditions(self, at: Tensor) -> Tensor:
+        return torch.cat([self.voice.encode(self.faces[at]), self.blink[at]], 1)
+
+
+def fused_conditions(
+    voice: FusedVoice, dataset: Dataset, frames: np.ndarray, device: str | torch.device = "cpu"
+) -> FusedConditions:
+    """The conditions of `frames`, positions in the data set, from the data set's own sound."""
+    faces = voice.faces(person_windows(voice.net, dataset), dataset.segments)
+    voice.encoder.to(device)
+    blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
+    return FusedConditions(voice, faces[torch.from_numpy(frames)].to(device), blink.to(device))
 
 
 def fitted_conditions(

@@ -97,8 +97,8 @@ class AvatarSource:
         self.avatar = avatar
         self.dataset = dataset
         self.steps = steps
-        heard = avatar.net.config
-        self.train, self.positions = dataset.split(heard.lookback_s, heard.lookahead_s)
+        voice = avatar.voice
+        self.train, self.positions = dataset.split(voice.lookback_s, voice.lookahead_s)
         self.render_seconds: list[float] = []
         self._background = dataset.background()
         self._conditions = avatar.conditions(
@@ -198,8 +198,8 @@ class VideoSource:
             from nerfad.engine.render import Avatar
 
             avatar = Avatar.load(Path(run))
-            heard, size = avatar.net.config, avatar.camera.height
-            lookback_s, lookahead_s = heard.lookback_s, heard.lookahead_s
+            size = avatar.camera.height
+            lookback_s, lookahead_s = avatar.voice.lookback_s, avatar.voice.lookahead_s
         data = _open_dataset(run, dataset, size)
         return cls(path, data, data.split(lookback_s, lookahead_s))
 

@@ -152,10 +152,15 @@ def fusion_split(dataset: Dataset, audio: AudioConfig) -> tuple[np.ndarray, np.n
     return dataset.split(audio.lookback_s + before, audio.lookahead_s + after)
 
 
-def neighbours_of(dataset: Dataset, frames: np.ndarray) -> np.ndarray:
-    """Positions int64 [n, 8] of the frames before and after each; at the ends of a take, its last frame."""
-    cuts = np.nonzero(np.diff(dataset.segments))[0] + 1
-    start, end = np.array([0, *cuts]), np.array([*cuts, len(dataset)])
+def neighbours_of(segments: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Positions int64 [n, 8] of the frames before and after each; at the ends of a take, its last frame.
+
+    Args:
+        segments: index of the take of every frame of a clip, in time order.
+        frames: [n] positions in the clip.
+    """
+    cuts = np.nonzero(np.diff(segments))[0] + 1
+    start, end = np.array([0, *cuts]), np.array([*cuts, len(segments)])
     take = np.searchsorted(start, frames, side="right") - 1
     near = frames[:, None] + np.arange(-NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER + 1)
     return np.clip(near, start[take][:, None], end[take][:, None] - 1)
@@ -244,7 +249,7 @@ def load_fusion_data(
         else:
             _check_sound(net, dataset)
             heard = person_windows(net, dataset)
-        near = neighbours_of(dataset, frames)
+        near = neighbours_of(dataset.segments, frames)
         faces.append(own_faces)
         codes.append(own_codes)
         labels.append((own_codes > torch.from_numpy(presence_thresholds(own_codes.numpy())[0])).float())

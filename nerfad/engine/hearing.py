@@ -54,13 +54,24 @@ def hear(
     Args:
         sound: a wave [n] at 16 kHz; log-mel rows [n, 80]; or one window [n, w, f] per frame.
     """
+    return predict(net, heard_windows(net, sound, frame_times, segments, own_level))
+
+
+def heard_windows(
+    net: AudioNet,
+    sound: np.ndarray,
+    frame_times: np.ndarray,
+    segments: np.ndarray | None = None,
+    own_level: bool = False,
+) -> Tensor:
+    """The encoder's inputs float32 [n, f, w]; arguments as in `hear`."""
     if sound.ndim == 1:
-        return predict_wave(net, sound, frame_times, segments, own_level)
+        return sound_windows(net, sound, None, frame_times, segments, own_level)
     if sound.ndim == 3:
-        return predict(net, torch.from_numpy(np.ascontiguousarray(sound.transpose(0, 2, 1), np.float32)))
+        return torch.from_numpy(np.ascontiguousarray(sound.transpose(0, 2, 1), np.float32))
     if needs_wave(net.config):
         raise DatasetError("this avatar listens to the sound itself: give it a WAV, not log-mel features.")
-    return predict(net, sound_windows(net, None, sound, frame_times, segments))
+    return sound_windows(net, None, sound, frame_times, segments)
 
 
 def needs_wave(config: AudioConfig) -> bool:

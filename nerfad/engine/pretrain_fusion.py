@@ -110,7 +110,7 @@ class Fusion:
     def decode_dataset(self, dataset: Dataset, frames: np.ndarray) -> Tensor:
         """The same for positions of a data set that the run was trained on, from its own sound."""
         windows = person_windows(self.net, dataset)
-        near = torch.from_numpy(neighbours_of(dataset, frames))
+        near = torch.from_numpy(neighbours_of(dataset.segments, frames))
         return self.decode(self.reference(self.person(dataset)), windows, near)
 
 

@@ -16,8 +16,8 @@ from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
-from nerfad.engine.hearing import hear
-from nerfad.engine.train import build_model, restore_audio
+from nerfad.engine.train import build_model
+from nerfad.engine.voice import restored_voice
 from nerfad.errors import InputFileError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
 from nerfad.io.audio import read_audio
@@ -56,7 +56,7 @@ class Avatar:
         self.segments = saved.tensors["scene.segments"].numpy()
         pixels = np.array([self.camera.height, self.camera.height, 1, 1], np.float32)
         self.body = saved.tensors["scene.body"].numpy() * pixels
-        self.net, self.codes = restore_audio(saved)
+        self.voice = restored_voice(saved)
         n_frames = len(saved.tensors["model.appearance"])
         self.model = build_model(self.config, int(saved.meta["n_codes"]), n_frames)
         saved.restore(self.model, "model")
@@ -106,7 +106,7 @@ class Avatar:
                 rows_per_s = {1: SAMPLE_RATE, 2: 100}.get(sound.ndim, self.fps)
                 n_frames = round(len(sound) / rows_per_s * self.fps)
             frame_times = (np.arange(n_frames) + 0.5) / self.fps
-        codes = hear(self.net, sound, frame_times, segments, own_level)
+        codes = self.voice.codes(sound, frame_times, segments, own_level)
         n = len(codes)
         eyes = np.full(n, self.usual_blink, np.float32) if blink is None else np.asarray(blink, np.float32)
         appearance: np.ndarray | list[float] = []

@@ -18,19 +18,20 @@ from nerfad.config import TrainConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.checkpoint import Checkpoint
-from nerfad.engine.conditions import fitted_conditions, restored_conditions
+from nerfad.engine.conditions import Conditions, fitted_conditions, fused_conditions, restored_conditions
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
+from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import HEAD, FrameStore
 from nerfad.engine.train_audio import fit_audio
 from nerfad.engine.trainer import Scene, Trainer, visual_hull
+from nerfad.engine.voice import CodeVoice, FusedVoice, Voice, restored_voice
 from nerfad.errors import CheckpointError, DatasetError
 from nerfad.io.atomic import atomic_write
-from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.models.audio_net import AudioConfig
 from nerfad.models.avatar import AvatarModel, body_in_heights
-from nerfad.models.expression import ExpressionCodes
 from nerfad.ops import backend
 from nerfad.progress import Progress
 
@@ -96,18 +97,17 @@ class TrainingRun:
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
         self.stop = StopRequest()
-        audio = self._audio_config()
-        self.frames, _ = dataset.split(audio.lookback_s, audio.lookahead_s)
-        needed = round(MIN_WINDOWS * (audio.lookback_s + audio.lookahead_s) * dataset.fps)
-        if len(self.frames) < needed:
+        self.voice = self._known_voice(saved)
+        heard = self._audio_config() if self.voice is None else self.voice
+        self.frames, _ = dataset.split(heard.lookback_s, heard.lookahead_s)
+        needed = round(MIN_WINDOWS * (heard.lookback_s + heard.lookahead_s) * dataset.fps)
+        if self.voice is None and len(self.frames) < needed:
             raise DatasetError(
                 f"{dataset.root}: has {len(self.frames)} frames to train on, at least {needed} are "
                 "needed; record a longer clip."
             )
-        if saved is None:
-            self._fit_audio(audio)
-        else:
-            self._restore_audio(saved)
+        self.audio_report = saved.meta["audio"]["report"] if saved else {}
+        self.conditions = self._conditions(saved)
         self.log.stage(0.0, "reading the pictures")
         self.store = FrameStore(dataset, self.frames, device=config.device)
         self.trainer = self._make_trainer(saved)
@@ -157,20 +157,31 @@ class TrainingRun:
             lookahead = STREAMING_LOOKAHEAD_S
         return AudioConfig() if lookahead is None else AudioConfig(lookahead_s=lookahead)
 
-    def _fit_audio(self, audio: AudioConfig) -> None:
+    def _known_voice(self, saved: Checkpoint | None) -> Voice | None:
+        """The voice that was saved, or the fusion's; None where one is to be fitted."""
+        if saved is not None:
+            return restored_voice(saved)
+        if self.config.fusion is None:
+            return None
+        fusion = load_fusion(self.config.fusion)
+        return FusedVoice.of(fusion, fusion.person(self.dataset), self.dataset.fps)
+
+    def _conditions(self, saved: Checkpoint | None) -> Conditions:
         def tell(done: float, text: str) -> None:
             self.log.stage(0.0, f"{text} ({done:.0%})")
 
-        fit = fit_audio(self.dataset, audio, seed=self.config.seed, progress=tell)
-        self.net, self.codes, self.audio_report = fit.net, fit.codes, fit.report
-        self.conditions = fitted_conditions(fit, self.dataset, self.frames, self.config.device)
-
-    def _restore_audio(self, saved: Checkpoint) -> None:
-        self.net, self.codes = restore_audio(saved)
-        self.audio_report = saved.meta["audio"]["report"]
-        self.conditions = restored_conditions(
-            saved.part("conditions"), self.net, self.dataset, self.frames, self.config.device
-        )
+        data, frames, device = self.dataset, self.frames, self.config.device
+        if self.voice is None:
+            fit = fit_audio(data, self._audio_config(), seed=self.config.seed, progress=tell)
+            self.voice, self.audio_report = CodeVoice(fit.net, fit.codes), fit.report
+            return fitted_conditions(fit, data, frames, device)
+        if isinstance(self.voice, FusedVoice):
+            tell(0.0, "fusing faces with the sound")
+            if not self.audio_report:
+                self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
+            return fused_conditions(self.voice, data, frames, device)
+        assert saved is not None
+        return restored_conditions(saved.part("conditions"), self.voice.net, data, frames, device)
 
     def _make_trainer(self, saved: Checkpoint | None) -> Trainer:
         model = build_model(self.config, self.conditions.n_codes, len(self.frames))
@@ -210,7 +221,8 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write the checkpoint and train.json."""
-        camera = self.dataset.camera
+        camera, voice = self.dataset.camera, self.voice
+        assert voice is not None
         meta: dict[str, Any] = {
             "step": self.trainer.n_steps,
             "elapsed_s": self.elapsed_s,
@@ -226,19 +238,14 @@ class TrainingRun:
                 "n_train": len(self.frames),
                 "audio_kind": self.dataset.audio_kind,
             },
-            "audio": {
-                "config": dataclasses.asdict(self.net.config),
-                "shape": list(self.net.shape),
-                "codes": _json_codes(self.codes),
-                "report": self.audio_report,
-            },
+            "audio": {**voice.meta(), "report": self.audio_report},
             "versions": {"nerfad": nerfad.__version__, "torch": torch.__version__},
             "backend": backend(),
             "log": self.log.entries,
         }
         tensors: dict[str, Tensor] = {
             **{f"model.{key}": value for key, value in self.trainer.model.state_dict().items()},
-            **{f"audio.{key}": value for key, value in self.net.state_dict().items()},
+            **voice.state(),
             **{f"conditions.{key}": value for key, value in self.conditions.state().items()},
             "scene.c2w": torch.from_numpy(self.dataset.c2w[self.frames].astype(np.float32)),
             "scene.body": self.trainer.scene.body,
@@ -283,16 +290,6 @@ def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel
     )
 
 
-def restore_audio(saved: Checkpoint) -> tuple[AudioNet, ExpressionCodes]:
-    """The audio encoder and the meaning of its codes."""
-    audio = saved.meta["audio"]
-    n_features, n_rows, n_codes = audio["shape"]
-    net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
-    saved.restore(net, "audio")
-    net.eval()
-    return net, ExpressionCodes.from_state(audio["codes"])
-
-
 def grown(masks: Tensor, n_pixels: int) -> Tensor:
     """Masks bool [n, H, W] with a border of `n_pixels` added."""
     size = 2 * n_pixels + 1
@@ -307,12 +304,9 @@ def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
             f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
             "choose another --out."
         )
+    if config.fusion is not None and config.fusion != old.fusion:
+        raise CheckpointError(
+            f"{config.out}: was trained with fusion {old.fusion}, not {config.fusion}; choose another --out."
+        )
     kept = ("dataset", "out", "threads", "device", "preview_every_s", "save_every_s")
     return resumed(old, config, *kept)
-
-
-def _json_codes(codes: ExpressionCodes) -> dict[str, Any]:
-    return {
-        key: value.tolist() if isinstance(value, np.ndarray) else value
-        for key, value in codes.state().items()
-    }

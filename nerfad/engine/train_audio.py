@@ -84,7 +84,7 @@ def fit_audio(
     train, _ = dataset.split(config.lookback_s, config.lookahead_s)
     codes = _fit_codes(dataset, train, config)
     measured = measurements(dataset, codes)
-    blink = _blink(dataset, train)
+    blink = blink_codes(dataset, train)
     if measured is None:
         features = feature_sets(dataset, config)[0]
         config = replace(config, encoder="conv", n_members=1, features=features)
@@ -164,7 +164,8 @@ def _face_points(dataset: Dataset) -> np.ndarray | None:
     return dataset.classic_landmarks if dataset.landmarks is None else dataset.landmarks
 
 
-def _blink(dataset: Dataset, train: np.ndarray) -> np.ndarray:
+def blink_codes(dataset: Dataset, train: np.ndarray) -> np.ndarray:
+    """0 open to 1 closed, float32 [n, 1]; NaN on frames outside `train`."""
     blink = np.full((len(dataset.frame_ids), 1), np.nan, np.float32)
     aus = dataset.aus if "AU45" in dataset.au_names else None
     points = _face_points(dataset)

@@ -150,7 +150,7 @@ def blink_code(openness: np.ndarray, train: np.ndarray) -> np.ndarray:
     """0 (as open as usual) to 1 (closed), float32 [n, 1]; the scale is taken from the frames ``train``."""
     closed, usual = np.percentile(openness[train], [1, 60])
     closed = min(closed, 0.5 * usual)  # a clip without a blink must not turn noise into blinks
-    return np.clip((usual - openness) / (usual - closed), 0, 1).astype(np.float32)[:, None]
+    return np.clip((usual - openness) / max(usual - closed, 1e-6), 0, 1).astype(np.float32)[:, None]
 
 
 def _set_of(landmarks: np.ndarray) -> LandmarkSet:

@@ -158,6 +158,7 @@ class FaceFusion(nn.Module):
 
     def __init__(self, size: int = 112, width: int = 16) -> None:
         super().__init__()
+        self.size, self.width = size, width
         self.encoder = FaceEncoder(size, width)
         self.smoothing = SmoothingFilter()
         self.decoder = FusionDecoder(size, width)

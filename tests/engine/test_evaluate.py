@@ -77,7 +77,7 @@ def landmarks(opening: float) -> np.ndarray:
 class FakeAvatar:
     """Renders the mouth that its condition asks for; `late` delays it, `gain` shrinks its motion."""
 
-    net = SimpleNamespace(config=SimpleNamespace(lookback_s=0.3, lookahead_s=0.2))
+    voice = SimpleNamespace(lookback_s=0.3, lookahead_s=0.2)
 
     def __init__(self, late: int = 0, gain: float = 1.0) -> None:
         self.late, self.gain = late, gain

@@ -36,7 +36,7 @@ def avatar(run) -> Avatar:
 def test_conditions_follow_the_sound(avatar, data):
     wave = load_wave(data / "aud.wav")
     cond = avatar.conditions(wave, n_frames=50)
-    assert cond.shape == (50, avatar.codes.n_codes + 1) and cond.dtype == np.float32
+    assert cond.shape == (50, avatar.voice.n_codes + 1) and cond.dtype == np.float32
     assert not np.allclose(cond, avatar.conditions(np.zeros_like(wave), n_frames=50))
     assert len(avatar.conditions(wave)) == N_FRAMES
 
@@ -44,7 +44,7 @@ def test_conditions_follow_the_sound(avatar, data):
 def test_conditions_do_not_hear_beyond_the_lookahead(avatar, data):
     wave = load_wave(data / "aud.wav")
     changed = wave.copy()
-    cut = round(16000 * (10.5 / avatar.fps + avatar.net.config.lookahead_s + 0.03))
+    cut = round(16000 * (10.5 / avatar.fps + avatar.voice.lookahead_s + 0.03))
     changed[cut:] = 0
     np.testing.assert_array_equal(
         avatar.conditions(changed, n_frames=11), avatar.conditions(wave, n_frames=11)

@@ -1,0 +1,212 @@
+"""What an avatar hears with: sound in, the speech part of the field's condition out.
+
+`CodeVoice` predicts expression codes. `FusedVoice` is the paper's way (section 2.2): the sound is fused
+with the Audio-face of one reference frame, and an encoder E_f turns the fused face into f^_aud-face; E_f is
+trained with the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerfad.engine.attention_data import as_input
+from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.fusion_data import neighbours_of
+from nerfad.engine.fusion_trainer import sound_vectors
+from nerfad.engine.hearing import hear, heard_windows
+from nerfad.engine.pretrain_fusion import Fusion
+from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.models.expression import ExpressionCodes
+from nerfad.models.face_fusion import (
+    NEIGHBOURS_AFTER,
+    NEIGHBOURS_BEFORE,
+    FaceEncoder,
+    FaceFusion,
+    vector_size,
+)
+
+DECODE_BATCH = 64
+
+
+class Voice(Protocol):
+    """Sound to codes. A frame hears from `lookback_s` before its middle to `lookahead_s` after it."""
+
+    net: AudioNet
+
+    @property
+    def n_codes(self) -> int:
+        """Numbers per frame."""
+        ...
+
+    @property
+    def lookback_s(self) -> float: ...
+
+    @property
+    def lookahead_s(self) -> float: ...
+
+    def codes(
+        self,
+        sound: np.ndarray,
+        frame_times: np.ndarray,
+        segments: np.ndarray | None = None,
+        own_level: bool = False,
+    ) -> np.ndarray:
+        """Codes float32 [n, n_codes]; arguments as in `nerfad.engine.hearing.hear`."""
+        ...
+
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint says of it, beside `state`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint."""
+        ...
+
+
+@dataclasses.dataclass
+class CodeVoice:
+    """The audio encoder, and what its codes mean."""
+
+    net: AudioNet
+    meaning: ExpressionCodes
+
+    @property
+    def n_codes(self) -> int:
+        return self.net.shape[2]
+
+    @property
+    def lookback_s(self) -> float:
+        return self.net.config.lookback_s
+
+    @property
+    def lookahead_s(self) -> float:
+        return self.net.config.lookahead_s
+
+    def codes(
+        self,
+        sound: np.ndarray,
+        frame_times: np.ndarray,
+        segments: np.ndarray | None = None,
+        own_level: bool = False,
+    ) -> np.ndarray:
+        return hear(self.net, sound, frame_times, segments, own_level)
+
+    def meta(self) -> dict[str, Any]:
+        codes = {
+            key: value.tolist() if isinstance(value, np.ndarray) else value
+            for key, value in self.meaning.state().items()
+        }
+        return {**_net_meta(self.net), "codes": codes}
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"audio.{key}": value for key, value in self.net.state_dict().items()}
+
+
+@dataclasses.dataclass
+class FusedVoice:
+    """E_a, D and the audio net of a finished fusion, frozen, and E_f.
+
+    Attributes:
+        reference: I_aud-face of the person, uint8 [1, s, s, 3].
+        encoder: E_f; its vector is brought to mean 0 and variance 1, so that noise on the condition means the
+            same whatever the vector.
+        fps: frames per second of the faces that D has learnt.
+    """
+
+    net: AudioNet
+    networks: FaceFusion
+    reference: Tensor
+    encoder: FaceEncoder
+    fps: float
+
+    @classmethod
+    def of(cls, fusion: Fusion, person: int, fps: float) -> FusedVoice:
+        """The voice of one of the fusion's people; E_f starts as E_a."""
+        size, width = int(fusion.meta["size"]), int(fusion.meta["config"]["width"])
+        encoder = FaceEncoder(size, width)
+        encoder.load_state_dict(fusion.networks.encoder.state_dict())
+        reference = fusion.references[person : person + 1]
+        return cls(fusion.net, fusion.networks.requires_grad_(False), reference, encoder, fps)
+
+    @property
+    def n_codes(self) -> int:
+        return vector_size(self.networks.width)
+
+    @property
+    def lookback_s(self) -> float:
+        return self.net.config.lookback_s + NEIGHBOURS_BEFORE / self.fps
+
+    @property
+    def lookahead_s(self) -> float:
+        return self.net.config.lookahead_s + NEIGHBOURS_AFTER / self.fps
+
+    @torch.no_grad()
+    def faces(self, windows: Tensor, segments: np.ndarray) -> Tensor:
+        """The fused Audio-faces I^_fus-af of consecutive frames, uint8 [n, s, s, 3].
+
+        Args:
+            windows: the audio net's inputs [n, f, w].
+            segments: [n] index of the take of each frame.
+        """
+        self.net.eval()
+        sounds = torch.cat([sound_vectors(self.net, part) for part in windows.split(256)])
+        near = torch.from_numpy(neighbours_of(segments, np.arange(len(windows))))
+        reference = as_input(self.reference)
+        faces = []
+        for rows in near.split(DECODE_BATCH):
+            decoded = self.networks(reference, sounds[rows])
+            faces.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
+        return torch.cat(faces).contiguous()
+
+    def encode(self, faces: Tensor) -> Tensor:
+        """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f."""
+        return torch.nn.functional.layer_norm(self.encoder.encode(as_input(faces)), (self.n_codes,))
+
+    @torch.no_grad()
+    def codes(
+        self,
+        sound: np.ndarray,
+        frame_times: np.ndarray,
+        segments: np.ndarray | None = None,
+        own_level: bool = False,
+    ) -> np.ndarray:
+        windows = heard_windows(self.net, sound, frame_times, segments, own_level)
+        takes = np.zeros(len(windows), np.int64) if segments is None else np.asarray(segments)
+        parts = self.faces(windows, takes).split(DECODE_BATCH)
+        return torch.cat([self.encode(part) for part in parts]).numpy()
+
+    def meta(self) -> dict[str, Any]:
+        size, width = self.networks.size, self.networks.width
+        return {**_net_meta(self.net), "fusion": {"size": size, "width": width, "fps": self.fps}}
+
+    def state(self) -> dict[str, Tensor]:
+        modules = {"audio": self.net, "fusion": self.networks, "face_encoder": self.encoder}
+        tensors = {f"{name}.{key}": v for name, m in modules.items() for key, v in m.state_dict().items()}
+        return {**tensors, "reference.face": self.reference}
+
+
+def restored_voice(saved: Checkpoint) -> Voice:
+    """The voice of a run, as `meta` and `state` described it under "audio"."""
+    audio = saved.meta["audio"]
+    n_features, n_rows, n_codes = audio["shape"]
+    net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
+    saved.restore(net, "audio")
+    net.eval()
+    if "fusion" not in audio:
+        return CodeVoice(net, ExpressionCodes.from_state(audio["codes"]))
+    size, width = audio["fusion"]["size"], audio["fusion"]["width"]
+    networks, encoder = FaceFusion(size, width), FaceEncoder(size, width)
+    saved.restore(networks, "fusion")
+    saved.restore(encoder, "face_encoder")
+    reference = saved.tensors["reference.face"]
+    networks.eval().requires_grad_(False)
+    return FusedVoice(net, networks, reference, encoder, float(audio["fusion"]["fps"]))
+
+
+def _net_meta(net: AudioNet) -> dict[str, Any]:
+    return {"config": dataclasses.asdict(net.config), "shape": list(net.shape)}

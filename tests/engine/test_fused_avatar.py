@@ -1,0 +1,134 @@
+"""An avatar that is conditioned on fused Audio-faces: NeRF-AD's own chain from sound to the field."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tiny_faces import write_tiny_faces
+
+from nerfad.config import (
+    ConfigError,
+    FieldConfig,
+    FusionConfig,
+    OccupancyConfig,
+    OptimConfig,
+    TorsoConfig,
+    TrainConfig,
+)
+from nerfad.data.dataset import load_dataset
+from nerfad.engine import checkpoint
+from nerfad.engine.evaluation_sources import AvatarSource
+from nerfad.engine.fusion_data import fusion_split
+from nerfad.engine.pretrain_fusion import pretrain_fusion
+from nerfad.engine.render import Avatar
+from nerfad.engine.train import train
+from nerfad.engine.voice import FusedVoice
+from nerfad.errors import CheckpointError
+from nerfad.features.audio import load_wave
+
+SMALL = {
+    "field": FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+    "torso": TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+    "occupancy": OccupancyConfig(resolution=32, n_steps=32),
+    "optim": OptimConfig(n_rays=256, n_frames=2),
+    "preview_every_s": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_tiny_faces(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(scope="module")
+def fusion(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("fusion") / "run"
+    settings = {"width": 2, "size": 32, "features": "mel", "classifier_steps": 2, "classifier_width": 2}
+    pretrain_fusion(
+        FusionConfig(datasets=(str(data),), out=run, use_attention=False, steps=2, batch_size=4, **settings)
+    )
+    return run
+
+
+def config(data, fusion, out, **changes) -> TrainConfig:
+    return TrainConfig(dataset=data, out=out, fusion=fusion, **{"steps": 6, **SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(data, fusion, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    train(config(data, fusion, out))
+    return out
+
+
+def test_the_face_encoder_learns_with_the_field_and_nothing_else_does(run, fusion):
+    before, after = checkpoint.load(fusion), checkpoint.load(run)
+    e_a, e_f = before.part("fusion.encoder"), after.part("face_encoder")
+    assert e_a.keys() == e_f.keys()
+    assert all(not torch.equal(e_a[key], e_f[key]) for key in e_f if key.endswith("weight"))
+    for frozen in ("fusion", "audio"):
+        ours, theirs = after.part(frozen), before.part(frozen)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_in_use_a_frame_hears_what_it_heard_in_training(run, data, fusion):
+    avatar, dataset = Avatar.load(run), load_dataset(data)
+    assert isinstance(avatar.voice, FusedVoice)
+    cond = avatar.conditions(
+        load_wave(data / "aud.wav"), frame_times=dataset.frame_times, segments=dataset.segments
+    )
+    assert cond.shape == (80, 32 + 1) and cond.dtype == np.float32
+    again = train(config(data, fusion, run, steps=6))  # nothing left to do
+    assert again.step == 6
+    from nerfad.engine.conditions import fused_conditions
+
+    table = fused_conditions(avatar.voice, dataset, np.arange(20))
+    np.testing.assert_allclose(cond[7, :-1], table.heard(7)[:-1].numpy(), atol=2e-2)
+
+
+def test_sound_moves_the_condition_and_neighbours_count_as_heard(run, data):
+    avatar, dataset = Avatar.load(run), load_dataset(data)
+    wave = load_wave(data / "aud.wav")
+    times = dataset.frame_times
+    changed = wave.copy()
+    frame = 20
+    end = times[frame] + avatar.voice.lookahead_s + 0.02
+    changed[round(16000 * end) :] = 0
+    before, after = (avatar.conditions(sound, frame_times=times) for sound in (wave, changed))
+    np.testing.assert_array_equal(before[: frame + 1], after[: frame + 1])
+    assert not np.array_equal(before[frame + 12], after[frame + 12])
+
+
+def test_evaluation_leaves_out_what_the_neighbours_hear(run, data):
+    avatar, dataset = Avatar.load(run), load_dataset(data)
+    source = AvatarSource(avatar, dataset)
+    expected = fusion_split(dataset, avatar.voice.net.config)
+    np.testing.assert_array_equal(source.train, expected[0])
+    np.testing.assert_array_equal(source.positions, expected[1])
+
+
+def test_resuming_keeps_the_fusion(data, fusion, tmp_path):
+    train(config(data, fusion, tmp_path / "parts", steps=3))
+    result = train(TrainConfig(dataset=data, out=tmp_path / "parts", steps=5, preview_every_s=0.0))
+    assert result.step == 5
+    train(config(data, fusion, tmp_path / "whole", steps=5))
+    parts, whole = (checkpoint.load(tmp_path / name).part("face_encoder") for name in ("parts", "whole"))
+    for key in whole:
+        torch.testing.assert_close(parts[key], whole[key], atol=5e-3, rtol=0)
+    with pytest.raises(CheckpointError, match=r"was trained with fusion .*choose another --out"):
+        train(config(data, tmp_path / "elsewhere", tmp_path / "parts", steps=6))
+
+
+def test_a_fusion_of_somebody_else_is_refused(data, fusion, tmp_path):
+    other = write_tiny_faces(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointError, match="the fusion was not trained on"):
+        train(config(other, fusion, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="holds no fusion; make it with"):
+        train(config(data, tmp_path / "nothing", tmp_path / "run"))
+
+
+def test_the_look_ahead_is_the_fusions(data, fusion, tmp_path):
+    with pytest.raises(ConfigError, match="--fusion brings its own look-ahead"):
+        config(data, fusion, tmp_path, lookahead_s=0.1)
+    assert dataclasses.asdict(config(data, fusion, tmp_path))["fusion"] == fusion
