@@ -15,9 +15,10 @@ from torch import Tensor
 from nerfad import ops
 from nerfad.bench import scene
 from nerfad.bench.scene import COLOR, GRID, SIGMA
+from nerfad.ops.conditioned_mlp import Precision
 from nerfad.ops.reference.conditioned_mlp import conditioned_mlp as mlp_reference
 from nerfad.ops.reference.grid_encode import grid_encode as encode_reference
-from nerfad.ops.reference.render_rays_fused import LOG_DENSITY_LIMIT
+from nerfad.ops.reference.radiance_field import LOG_DENSITY_LIMIT
 
 N_RAYS = 4096
 BIAS = math.log(scene.ABSORPTION / scene.STEP_SIZE)
@@ -135,10 +136,11 @@ def field_op_by_op(b: Batch, precision: str = "float32") -> tuple[Tensor, Tensor
     return densities(h), rgbs
 
 
-def field_fused(b: Batch, precision: str = "float32") -> tuple[Tensor, Tensor]:
-    return ops.radiance_field(  # type: ignore[attr-defined]
+def field_fused(b: Batch, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
+    return ops.radiance_field(
         *(b.positions, b.table, GRID, b.sigma_params, SIGMA, b.color_params, VIEW_NET, b.views),
-        *(b.ray_indices, b.cond, None, BIAS, precision),
+        *(b.ray_indices, b.cond, None, BIAS),
+        precision=precision,
     )
 
 

@@ -93,6 +93,9 @@ class TalkingField(nn.Module):
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """Densities [n_cond, n] of points [n, 3] under each of several conditions [n_cond, c]."""
         encoded = self.encoding(positions)
-        log_densities = torch.stack([self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond])
-        raw = log_densities + self.config.density_bias
+        log_densities = [self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond]
+        return self._density(torch.stack(log_densities))
+
+    def _density(self, log_density: Tensor) -> Tensor:
+        raw = log_density + self.config.density_bias
         return torch.exp(raw.clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT))

@@ -24,6 +24,8 @@ class IdentityField(TalkingField):
         identity: where the features come from; may be replaced by the other form of the same encoder.
     """
 
+    identity: PointIdentity | BakedIdentity
+
     def __init__(self, config: FieldConfig, n_cond: int, identity: PointIdentity | BakedIdentity) -> None:
         super().__init__(config, n_cond)
         self.identity = identity

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nerfad.ops.reference.composite import composite
 from nerfad.ops.reference.conditioned_mlp import conditioned_mlp
-from nerfad.ops.reference.render_rays_fused import LOG_DENSITY_LIMIT
+from nerfad.ops.reference.radiance_field import LOG_DENSITY_LIMIT
 from nerfad.ops.reference.sh_encode import sh_encode
 
 if TYPE_CHECKING:
