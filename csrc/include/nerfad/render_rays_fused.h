@@ -40,7 +40,7 @@ struct RenderRays {
   float early_stop_eps;
   float density_bias;
   int32_t max_samples_per_ray;
-  int32_t image_width;  // the rays are pixels of rows of this width; 0: they are not. Changes no result
+  int32_t image_width;     // the rays are pixels of rows of this width; 0: they are not. Changes no result
   MlpPrecision precision;  // of the networks; the view's share is float32 in both
 
   NERFAD_HD int n_code() const { return sigma.d_out - 1; }
