@@ -1,13 +1,14 @@
 """The conditional radiance field in one pass: grid encoding, density network and colour network, fused."""
 
-from typing import Literal
+import dataclasses
 
 import torch
 from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops.conditioned_mlp import MLPSpec
+from nerfad.ops.conditioned_mlp import MLPSpec, Precision, conditioned_mlp, is_bfloat16
+from nerfad.ops.grid_encode import grid_encode
 from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import radiance_field as reference
 from nerfad.ops.reference.radiance_field import LOG_DENSITY_LIMIT
@@ -28,7 +29,7 @@ def radiance_field(
     cond: Tensor | None = None,
     cond_index: Tensor | None = None,
     density_bias: float = 0.0,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor]:
     r"""Densities and colours of samples, without a tensor of their features or hidden layers.
 
@@ -61,8 +62,9 @@ def radiance_field(
         cond_index: [n] int32, the condition of each sample, in [0, n_cond) (not checked on CUDA); None: all
             use the first.
         density_bias: added to the logarithm of the density.
-        precision: of the networks' products: "float32". "bfloat16" is not implemented here yet. (CUDA
-            multiplies in half precision.)
+        precision: of the networks' products, as in `conditioned_mlp`. With "bfloat16" the parts run one after
+            another: faster where the processor multiplies bfloat16, but their tensors are written. CUDA
+            kernels take "float32" only (and multiply in half precision).
 
     Returns:
         sigmas [n] in 1 / (unit of the box), rgbs [n, 3].
@@ -73,8 +75,6 @@ def radiance_field(
     Raises:
         RuntimeError: a shape, dtype or device is wrong, or an index is out of range; the message names the
             argument.
-        ValueError: the precision is unknown.
-        NotImplementedError: the precision is bfloat16.
 
     Example:
         >>> import torch
@@ -87,24 +87,48 @@ def radiance_field(
         >>> sigmas.tolist(), rgbs[0].tolist()  # zero networks: density 1, grey
         ([1.0, 1.0], [0.5, 0.5, 0.5])
     """
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"radiance_field: precision must be float32 or bfloat16, got {precision!r}")
-    if precision == "bfloat16":
-        raise NotImplementedError(
-            "radiance_field: precision bfloat16 is not implemented; use float32, or grid_encode and "
-            "conditioned_mlp one after another"
-        )
+    bfloat16 = is_bfloat16("radiance_field", precision)
     if grid_spec.n_dims != 3:
         raise RuntimeError(f"radiance_field: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
     if not _backend.is_native():
         return reference.radiance_field(
             *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
-            *(views, ray_indices, cond, cond_index, density_bias),
+            *(views, ray_indices, cond, cond_index, density_bias, precision),
+        )
+    if bfloat16:
+        return _by_parts(
+            *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
+            *(views, ray_indices, cond, cond_index, density_bias, precision),
         )
     return _native.ops().radiance_field_fwd(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
         *(color_params, mlp_numbers(color_spec), views, ray_indices, cond, cond_index, density_bias),
     )
+
+
+def _by_parts(
+    positions: Tensor,
+    table: Tensor,
+    grid_spec: GridSpec,
+    sigma_params: Tensor,
+    sigma_spec: MLPSpec,
+    color_params: Tensor,
+    color_spec: MLPSpec,
+    views: Tensor,
+    ray_indices: Tensor | None,
+    cond: Tensor | None,
+    cond_index: Tensor | None,
+    density_bias: float,
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """The field as one op after another."""
+    features = grid_encode(positions, table, grid_spec)
+    h = conditioned_mlp(features, sigma_params, sigma_spec, cond, cond_index, precision)
+    sigmas = (h[:, 0] + density_bias).clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT).exp()
+    d_in = color_spec.d_in + color_spec.d_cond - views.shape[1]
+    color_net = dataclasses.replace(color_spec, d_in=d_in, d_cond=views.shape[1])
+    code = h[:, 1:].contiguous()
+    return sigmas, conditioned_mlp(code, color_params, color_net, views, ray_indices, precision)
 
 
 def grid_numbers(spec: GridSpec) -> list[int]:
@@ -184,8 +208,8 @@ def _backward_by_parts(
     ops = _native.ops()
     *resolutions, log2_table_size, kind, smoothstep = grid
     geometry = (resolutions, log2_table_size, kind, bool(smoothstep))
-    sigma_net = (*sigma[1:5], False)
-    color_net = (views.shape[1], *color[2:5], bool(color[5]))
+    sigma_net = (*sigma[1:5], False, False)
+    color_net = (views.shape[1], *color[2:5], bool(color[5]), False)
     features = ops.grid_encode_fwd(positions, table, *geometry)
     h = ops.conditioned_mlp_fwd(features, sigma_params, cond, cond_index, *sigma_net)
     code, log_density = h[:, 1:].contiguous(), h[:, 0] + density_bias

@@ -40,4 +40,5 @@ def radiance_field(
     # Views as inputs or as conditions: the parameters lie in the same order.
     d_in = color_spec.d_in + color_spec.d_cond - n_view
     color_net = dataclasses.replace(color_spec, d_in=d_in, d_cond=n_view)
-    return sigmas, conditioned_mlp(h[:, 1:], color_params, color_net, views, ray_indices, precision)
+    rgbs = conditioned_mlp(h[:, 1:], color_params, color_net, views, ray_indices, precision)
+    return sigmas, rgbs.to(sigmas.dtype)  # under autocast they would differ
