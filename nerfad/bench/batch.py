@@ -146,7 +146,8 @@ def field_fused(b: Batch, precision: Precision = "float32") -> tuple[Tensor, Ten
 
 def field_in_torch(b: Batch, lookup: str = "index", batched: bool = False) -> tuple[Tensor, Tensor]:
     h, rgbs = networks_in_torch(b, encode_reference(b.positions, b.table, GRID, lookup, batched))
-    return densities(h), rgbs
+    # Under autocast the networks' outputs are of a smaller type.
+    return densities(h).to(b.positions.dtype), rgbs.to(b.positions.dtype)
 
 
 def our_fields() -> dict[tuple[str, str], Field]:

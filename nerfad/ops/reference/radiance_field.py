@@ -41,4 +41,5 @@ def radiance_field(
     d_in = color_spec.d_in + color_spec.d_cond - n_view
     color_net = dataclasses.replace(color_spec, d_in=d_in, d_cond=n_view)
     rgbs = conditioned_mlp(h[:, 1:], color_params, color_net, views, ray_indices, precision)
-    return sigmas, rgbs.to(sigmas.dtype)  # under autocast they would differ
+    # Under autocast the networks' outputs are of a smaller type.
+    return sigmas.to(positions.dtype), rgbs.to(positions.dtype)
