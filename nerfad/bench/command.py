@@ -19,7 +19,7 @@ from nerfad.io.atomic import atomic_write
 
 SEED = 0
 QUICK_RAYS = 128
-QUICK_FRAMES = {"march": 32, "frame-256": 32, "frame-512": 48, "frame-1024": 64}
+QUICK_FRAMES = {"march": 32, "frame-256": 32, "frame-512": 48, "frame-512-cached": 48, "frame-1024": 64}
 
 
 def parser() -> argparse.ArgumentParser:

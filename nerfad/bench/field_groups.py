@@ -29,7 +29,9 @@ from nerfad.ops.reference.grid_encode import grid_encode as encode_reference
 MACS = sum(o * i for o, i in SIGMA.layer_shapes + VIEW_NET.layer_shapes) - 64 * SIGMA.d_cond - 64 * 16
 GATHERS = GRID.n_levels * 2**GRID.n_dims
 BACKWARD_PASSES = 3  # products of forward, of the inputs' gradients, of the weights' gradients
-GRAD_MODES = {"no_grad": torch.no_grad, "grad": torch.enable_grad}
+# Backward through ReLU: where float32 rounds a hidden unit to the other side of zero, its gradient comes or
+# goes, so that every float32 implementation is off by the root of that share of the units.
+KINK_TOLERANCE = 1e-2
 
 
 def without_gradient(fn: Callable[[], Sequence[Tensor]]) -> Run:
@@ -40,14 +42,10 @@ def without_gradient(fn: Callable[[], Sequence[Tensor]]) -> Run:
     return run
 
 
-def in_grad_modes(name: str, fn: Callable[[], Sequence[Tensor]]) -> dict[str, Run]:
-    """The call in each grad mode, since either may be the faster one."""
-
-    def run(mode: Callable) -> Sequence[Tensor]:
-        with mode():
-            return fn()
-
-    return {f"{name}, {key}": functools.partial(run, mode) for key, mode in GRAD_MODES.items()}
+def in_grad_modes(name: str, plain: Run, tracked: Run) -> dict[str, Run]:
+    """The call without autograd, and on inputs that require gradients: either may be the faster one, since
+    torch.compile makes another kernel for it."""
+    return {f"{name}no_grad": without_gradient(plain), f"{name}grad": tracked}
 
 
 def gradient_seeds(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -163,7 +161,7 @@ def mlp(b: Batch, device: str, with_backward: bool) -> Workload:
 
     def once(fn: Callable[[Batch, Tensor], Sequence[Tensor]]) -> dict[str, Run]:
         if not with_backward:
-            return in_grad_modes("", lambda: fn(b, features))
+            return in_grad_modes("", lambda: fn(b, features), lambda: fn(own, x))
         return {"": lambda: backward(fn(own, x), [x, *own.leaves()[1:]], seeds)}
 
     expected = backward(outputs, [x_exact, *exact.leaves()[1:]], seeds) if with_backward else outputs
@@ -197,7 +195,7 @@ def field(b: Batch, device: str, with_backward: bool) -> Workload:
 
     def once(name: str, fn: Field) -> dict[str, Run]:
         if not with_backward:
-            return in_grad_modes(name, lambda: fn(b))
+            return in_grad_modes(f"{name}, " if name else "", lambda: fn(b), lambda: fn(own))
         return {name: lambda: backward(fn(own), own.leaves(), seeds)}
 
     expected = backward(outputs, exact.leaves(), seeds) if with_backward else outputs
@@ -212,5 +210,5 @@ def field(b: Batch, device: str, with_backward: bool) -> Workload:
     passes = BACKWARD_PASSES if with_backward else 1
     work = Work(flop=2.0 * MACS * b.n_samples * passes, gathers=float(GATHERS * b.n_samples * min(passes, 2)))
     autocast = under_autocast(next(iter(once("", field_in_torch).values())), device)
-    group = "field-fwdbwd" if with_backward else "field-fwd"
-    return _workload(group, b, work, expected, contenders, autocast=autocast)
+    group, tolerance = ("field-fwdbwd", KINK_TOLERANCE) if with_backward else ("field-fwd", 1e-3)
+    return _workload(group, b, work, expected, contenders, autocast=autocast, tolerance=tolerance)

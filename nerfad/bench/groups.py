@@ -21,10 +21,13 @@ NAMES = (
     "composite",
     "frame-256",
     "frame-512",
+    "frame-512-cached",
     "frame-1024",
     "train-step",
     "import",
 )
+
+FRAME_SIZES = {"march": 256, "frame-256": 256, "frame-512": 512, "frame-512-cached": 512, "frame-1024": 1024}
 
 
 def chosen(prefixes: list[str] | None) -> list[str]:
@@ -41,12 +44,7 @@ class Bench:
     def __init__(self, device: str, n_rays: int = N_RAYS, frame_sizes: dict[str, int] | None = None) -> None:
         self.device = device
         self.n_rays = n_rays
-        self.frame_sizes = frame_sizes or {
-            "march": 256,
-            "frame-256": 256,
-            "frame-512": 512,
-            "frame-1024": 1024,
-        }
+        self.frame_sizes = frame_sizes or FRAME_SIZES
         self.counts: dict[int, scene.Counts] = {}
 
     @functools.cached_property
@@ -66,6 +64,8 @@ class Bench:
             frame = self.frame(size)
             if name == "march":
                 return ray_groups.march(frame, self.counts[size], self.device)
+            if name.endswith("cached"):
+                return ray_groups.cached_frame(name, frame, self.counts[size], self.device)
             return ray_groups.frame(name, frame, self.counts[size], self.device)
         if name == "import":
             return ray_groups.import_time()

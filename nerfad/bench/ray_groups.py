@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from nerfad.bench.contender import Contender, Run, Work, Workload, ours
 from nerfad.bench.field_groups import (
     BACKWARD_PASSES,
     GATHERS,
+    KINK_TOLERANCE,
     MACS,
     backward,
     compiled_fields,
@@ -34,6 +36,7 @@ from nerfad.ops.reference.render_rays_fused import render_rays_fused as render_r
 from nerfad.ops.reference.sample_positions import sample_positions as positions_reference
 
 N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
+SMALL_FRAME = 256 * 256  # where all variants of plain torch take part
 EAGER_RAYS = 512 * 512  # more take plain torch many seconds
 LR, BETAS, EPS = 0.0, (0.9, 0.99), 1e-15  # rate 0: the same arithmetic, and every step the same work
 
@@ -94,55 +97,92 @@ def composite(b: Batch, device: str) -> Workload:
     )
 
 
-def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Workload:
-    """A picture of the bench head, from rays to colours, with early termination."""
-    rows = torch.linspace(0, counts.rays - 1, N_GATE_RAYS).long()
+def _render(fn: Callable[[], Tensor]) -> Run:
+    return without_gradient(lambda: [fn()])
+
+
+def _frame_workload(
+    group: str,
+    frame: dict[str, Any],
+    counts: Counts,
+    contenders: list[Contender],
+    device: str,
+    gathers: bool = True,
+) -> Workload:
+    """What a picture must cost and show: the samples before the early stop, and some of its pixels."""
+    rows = torch.linspace(0, counts.rays - 1, min(N_GATE_RAYS, counts.rays)).long()
     per_ray = ("rays_o", "rays_d", "t_min", "t_max", "background")
     some = frame | {k: frame[k][rows] for k in per_ray}
     in_double: dict[str, Any] = {
         k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in some.items()
     }
-    expected = render_reference(**in_double)[:1]
+    evaluated = counts.samples_after_termination
+    work = Work(flop=2.0 * MACS * evaluated, gathers=float(GATHERS * evaluated) if gathers else 0.0)
+    return Workload(
+        *(group, counts.rays, counts.rays_hit, evaluated, work),
+        *(tuple(render_reference(**in_double)[:1]), tuple(contenders)),
+        digest=lambda outputs: [outputs[0][rows]],
+        tolerance=5e-3,
+        autocast=under_autocast(lambda: render_reference(**some)[:1], device),
+    )
 
-    def render(fn: Callable[[], Tensor]) -> Run:
-        return without_gradient(lambda: [fn()])
 
+def cached_frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Workload:
+    """The picture again at the same pose: march and encoding come from a cache, only the networks run."""
+    of_networks = (
+        "sigma_params",
+        "sigma_spec",
+        "color_params",
+        "color_spec",
+        "cond",
+        "background",
+        "density_bias",
+    )
+    networks = {k: frame[k] for k in of_networks}
+    cache = ops.render_cache(**march_arguments(frame), table=frame["table"], grid_spec=frame["grid_spec"])
+    cached = _render(lambda: ops.render_cached(cache, **networks)[0])
+    fused = _render(lambda: ops.render_rays_fused(**frame, image_width=width)[0])
+    contenders = ours("ours", cached, device, capturable=True)
+    contenders += ours("ours, not cached", fused, device, capturable=True)
+    return _frame_workload(group, frame, counts, contenders, device, gathers=False)
+
+
+def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Workload:
+    """A picture of the bench head, from rays to colours, with early termination."""
+    width = math.isqrt(counts.rays)
     contenders: list[Contender] = []
     precisions = ["float32"]
     if "precision" in inspect.signature(ops.render_rays_fused).parameters:
         precisions.append("bfloat16")
     for precision in precisions:
         options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-        fused = functools.partial(ops.render_rays_fused, **frame, **options)
-        contenders += ours("ours", render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
+        fused = functools.partial(ops.render_rays_fused, **frame, **options, image_width=width)
+        contenders += ours("ours", _render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
     half = frame | {"table": frame["table"].half()}
     contenders += ours(
-        "ours, half table", render(lambda: ops.render_rays_fused(**half)[0]), device, "float16", True
+        "ours, half table",
+        _render(lambda: ops.render_rays_fused(**half, image_width=width)[0]),
+        device,
+        "float16",
+        True,
     )
     best = our_fields().get(("ours", "float32")) or our_fields()["ours, op by op", "float32"]
     portion = 1 << 16
     all_samples = functools.partial(op_by_op, field=best)
-    contenders += ours("ours, op by op", render(lambda: chunked(all_samples, frame, portion)), device)
+    contenders += ours("ours, op by op", _render(lambda: chunked(all_samples, frame, portion)), device)
     contenders += ours(
-        "RAD-style", render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device
+        "RAD-style", _render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device
     )
     if counts.rays <= EAGER_RAYS:
         variants = {
-            f"{name}, {n} steps": render(functools.partial(in_torch, frame, field, n))
+            f"{name}, {n} steps": _render(functools.partial(in_torch, frame, field, n))
             for name, field in torch_fields().items()
             for n in (4, 8)
+            if counts.rays <= SMALL_FRAME or (n == 8 and "level by level" in name)
         }
         contenders.append(Contender("eager", variants))
     contenders += peers.renderers(frame, device)
-    evaluated = counts.samples_after_termination
-    work = Work(flop=2.0 * MACS * evaluated, gathers=float(GATHERS * evaluated))
-    tail = (tuple(expected), tuple(contenders))
-    return Workload(
-        *(group, counts.rays, counts.rays_hit, evaluated, work, *tail),
-        digest=lambda outputs: [outputs[0][rows]],
-        tolerance=5e-3,
-        autocast=under_autocast(lambda: render_reference(**some)[:1], device),
-    )
+    return _frame_workload(group, frame, counts, contenders, device)
 
 
 def _plain_name() -> str:
@@ -215,7 +255,7 @@ def train_step(b: Batch, device: str) -> Workload:
             tuple(x.detach() for x in reference(exact)),
             tuple(contenders),
         ),
-        tolerance=5e-3,
+        tolerance=KINK_TOLERANCE,
         autocast=under_autocast(lambda: reference(b.with_gradients()), device),
     )
 
