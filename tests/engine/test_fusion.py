@@ -154,7 +154,7 @@ def test_a_reference_is_never_its_own_target(data, attention, tmp_path):
 def test_neighbours_stay_in_their_take_and_training_hears_nothing_of_the_test(data):
     dataset = load_dataset(data)
     dataset.segments = np.repeat([0, 1], 40)
-    near = neighbours_of(dataset, np.array([0, 38, 41, 79]))
+    near = neighbours_of(dataset.segments, np.array([0, 38, 41, 79]))
     assert near[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 3]
     assert near[1].tolist() == [34, 35, 36, 37, 38, 39, 39, 39]
     assert near[2].tolist() == [40, 40, 40, 40, 41, 42, 43, 44]

@@ -33,6 +33,7 @@ class Clip:
     au_source: str = "exact"
     audio_kind: str = "mel"
     landmarks: np.ndarray | None = None
+    classic_landmarks: np.ndarray | None = None
     audio_path: Path | None = None
     fps: float = FPS
     n_frames: int = 400
