@@ -139,7 +139,9 @@ def cached_frame(group: str, frame: dict[str, Any], counts: Counts, device: str)
         "density_bias",
     )
     networks = {k: frame[k] for k in of_networks}
-    cache = ops.render_cache(**march_arguments(frame), table=frame["table"], grid_spec=frame["grid_spec"])
+    width = math.isqrt(counts.rays)
+    grid = {k: frame[k] for k in ("table", "grid_spec")}
+    cache = ops.render_cache(**march_arguments(frame), **grid, image_width=width)
     cached = _render(lambda: ops.render_cached(cache, **networks)[0])
     fused = _render(lambda: ops.render_rays_fused(**frame, image_width=width)[0])
     contenders = ours("ours", cached, device, capturable=True)
