@@ -22,9 +22,9 @@ from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import AttentionData, as_input, load_attention_data
 from nerfad.engine.attention_trainer import AttentionTrainer
+from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.devices import checked_device
-from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
 from nerfad.engine.mask_report import MaskReport, preview_picture, report_mask, spread_rows
 from nerfad.engine.progress import RunLog
 from nerfad.errors import CheckpointError
@@ -35,7 +35,6 @@ from nerfad.progress import Progress
 __all__ = ["AttentionConfig", "AttentionResult", "load_attention", "pretrain_attention"]
 
 KIND = "attention"
-DEFAULT_MINUTES = 8.0
 REPORT_CROPS = 32
 PREVIEW_CROPS = 6
 
@@ -95,8 +94,12 @@ def load_attention(run: str | Path) -> tuple[AUAttention, dict[str, Any]]:
     return generator.eval(), saved.meta
 
 
-class AttentionRun:
+class AttentionRun(BudgetedRun):
     """A run from its first second to its last, or from one call to the next."""
+
+    config: AttentionConfig
+    trainer: AttentionTrainer
+    preview_at_end = True
 
     def __init__(
         self, config: AttentionConfig, saved: Checkpoint | None, progress: Progress | None, started: float
@@ -120,31 +123,7 @@ class AttentionRun:
 
     def go(self) -> AttentionResult:
         """Step until the budget is spent."""
-        last_save = time.perf_counter()
-        last_preview = last_save
-        stop = StopRequest()
-        with stop:
-            while self.share < 1.0 and not stop.requested:
-                figures = self.trainer.step(self.share)
-                self.log.add(self.config.batch_size, **figures)
-                if self.log.due:
-                    self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
-                now = time.perf_counter()
-                if self.config.preview_every_s > 0 and now - last_preview > self.config.preview_every_s:
-                    self.preview()
-                    last_preview = now
-                if now - last_save > self.config.save_every_s:
-                    self.save()
-                    last_save = now
-            self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
-            self.preview()
-            mask = self.save()
-            self.log.close()
-        if stop.requested:
-            raise TrainingInterrupted(
-                f"stopped at step {self.trainer.n_steps}, everything is saved in {self.config.out}; run the "
-                "same command again to go on."
-            )
+        mask = self.step_until_spent()
         return AttentionResult(
             self.config.out,
             self.trainer.n_steps,
@@ -154,16 +133,9 @@ class AttentionRun:
             mask,
         )
 
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.started
-
-    @property
-    def share(self) -> float:
-        """Share of the budget that is spent."""
-        if self.config.steps is not None:
-            return self.trainer.n_steps / self.config.steps
-        return self.elapsed_s / (60 * (self.config.minutes or DEFAULT_MINUTES))
+    def n_items(self) -> int:
+        """Crops of the last step."""
+        return self.config.batch_size
 
     def preview(self) -> None:
         """Save a picture of what the generators do with a few training crops."""

@@ -22,11 +22,11 @@ from nerfad.config import FusionConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import as_input
+from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.devices import checked_device
 from nerfad.engine.fusion_data import Masker, load_fusion_data, load_masker, neighbours_of, person_windows
 from nerfad.engine.fusion_trainer import FusionTrainer, sound_vectors
-from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
 from nerfad.engine.mask_report import spread_rows
 from nerfad.engine.progress import RunLog
 from nerfad.errors import CheckpointError
@@ -39,7 +39,6 @@ from nerfad.progress import Progress
 __all__ = ["Fusion", "FusionConfig", "FusionResult", "load_fusion", "pretrain_fusion"]
 
 KIND = "fusion"
-DEFAULT_MINUTES = 8.0
 PREVIEW_FACES = 6
 _FIXED = ("attention", "width", "size", "seed", "use_attention", "au_loss", "reference", "features")
 
@@ -163,8 +162,12 @@ def load_fusion(run: str | Path) -> Fusion:
     )
 
 
-class FusionRun:
+class FusionRun(BudgetedRun):
     """A run from its first second to its last, or from one call to the next."""
+
+    config: FusionConfig
+    trainer: FusionTrainer
+    preview_at_end = True
 
     def __init__(self, config: FusionConfig, saved: Checkpoint | None, progress: Progress | None) -> None:
         self.config = config
@@ -198,29 +201,7 @@ class FusionRun:
 
     def go(self) -> FusionResult:
         """Step until the budget is spent."""
-        last_save = last_preview = time.perf_counter()
-        with StopRequest() as stop:
-            while self.share < 1.0 and not stop.requested:
-                figures = self.trainer.step(self.share)
-                self.log.add(self.config.batch_size, **figures)
-                if self.log.due:
-                    self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
-                now = time.perf_counter()
-                if self.config.preview_every_s > 0 and now - last_preview > self.config.preview_every_s:
-                    self.preview()
-                    last_preview = now
-                if now - last_save > self.config.save_every_s:
-                    self.save()
-                    last_save = now
-            self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
-            self.preview()
-            self.save()
-            self.log.close()
-        if stop.requested:
-            raise TrainingInterrupted(
-                f"stopped at step {self.trainer.n_steps}, everything is saved in {self.config.out}; run the "
-                "same command again to go on."
-            )
+        self.step_until_spent()
         last = self.log.entries[-1] if self.log.entries else {}
         return FusionResult(
             self.config.out,
@@ -231,16 +212,9 @@ class FusionRun:
             {name: last[name] for name in ("reconstruction", "bce", "dice") if name in last},
         )
 
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.started
-
-    @property
-    def share(self) -> float:
-        """Share of the budget that is spent."""
-        if self.config.steps is not None:
-            return self.trainer.n_steps / self.config.steps
-        return self.elapsed_s / (60 * (self.config.minutes or DEFAULT_MINUTES))
+    def n_items(self) -> int:
+        """Faces of the last step."""
+        return self.config.batch_size
 
     def preview(self) -> None:
         """Save a picture: reference, decoded face and target of a few training frames, a row for each."""

@@ -17,11 +17,12 @@ import nerfad
 from nerfad.config import TrainConfig, from_dict, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.conditions import Conditions, fitted_conditions, fused_conditions, restored_conditions
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
-from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
+from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import HEAD, FrameStore
@@ -37,7 +38,6 @@ from nerfad.progress import Progress
 
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
-DEFAULT_MINUTES = 8.0
 MIN_WINDOWS = 3
 """Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
 HULL_FRAMES = 24
@@ -81,8 +81,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
     return run.go()
 
 
-class TrainingRun:
+class TrainingRun(BudgetedRun):
     """A run from its first second to its last, or from one call to the next."""
+
+    config: TrainConfig
+    trainer: Trainer
+    preview_at_once = True
 
     def __init__(
         self,
@@ -96,7 +100,6 @@ class TrainingRun:
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
-        self.stop = StopRequest()
         self.voice = self._known_voice(saved)
         heard = self._audio_config() if self.voice is None else self.voice
         self.frames, _ = dataset.split(heard.lookback_s, heard.lookahead_s)
@@ -114,42 +117,14 @@ class TrainingRun:
 
     def go(self) -> TrainResult:
         """Step until the budget is spent."""
-        last_save, last_preview = time.perf_counter(), -1e9
-        with self.stop:
-            if self.trainer.n_steps == 0:
-                self.save()
-            while self.share < 1.0 and not self.stop.requested:
-                figures = self.trainer.step(self.share)
-                self.log.add(self.trainer.last_n_rays, **figures)
-                if self.log.due:
-                    self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
-                now = time.perf_counter()
-                if self.config.preview_every_s > 0 and now - last_preview > self.config.preview_every_s:
-                    self.preview()
-                    last_preview = now
-                if now - last_save > self.config.save_every_s:
-                    self.save()
-                    last_save = now
-            self.log.report(self.trainer.n_steps, self.elapsed_s, self.share)
+        if self.trainer.n_steps == 0:
             self.save()
-            self.log.close()
-        if self.stop.requested:
-            raise TrainingInterrupted(
-                f"stopped at step {self.trainer.n_steps}, everything is saved in {self.config.out}; "
-                "run the same command again to go on."
-            )
+        self.step_until_spent()
         return self._result()
 
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.started
-
-    @property
-    def share(self) -> float:
-        """Share of the budget that is spent."""
-        if self.config.steps is not None:
-            return self.trainer.n_steps / self.config.steps
-        return self.elapsed_s / (60 * (self.config.minutes or DEFAULT_MINUTES))
+    def n_items(self) -> int:
+        """Rays of the last step."""
+        return self.trainer.last_n_rays
 
     def _audio_config(self) -> AudioConfig:
         lookahead = self.config.lookahead_s
