@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from nerfad import _native
-from nerfad.bench import ceilings, groups, report, results, sweeps
+from nerfad.bench import CORES, ceilings, groups, report, results, sweeps
 from nerfad.bench.contender import Contender, Workload
 from nerfad.bench.timing import QUICK, Row, Settings, measure, pool_is_pinned
 from nerfad.errors import BackendError, InputFileError, NerfadError
@@ -81,7 +81,7 @@ def load(path: Path) -> dict:
 def measured(args: argparse.Namespace, argv: list[str]) -> dict:
     """Runs everything asked for, printing as it goes; the whole record."""
     _check(args)
-    threads = sorted(set(args.threads or [1, len(results._cores())])) if args.device == "cpu" else [1]
+    threads = sorted(set(args.threads or [1, CORES])) if args.device == "cpu" else [1]
     settings = QUICK if args.quick else Settings(rounds=args.rounds)
     bench = groups.Bench(args.device, QUICK_RAYS, QUICK_FRAMES) if args.quick else groups.Bench(args.device)
     record = results.provenance(args.device, argv) | {"seed": SEED, "quick": args.quick, "threads": threads}

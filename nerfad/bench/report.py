@@ -88,6 +88,8 @@ def _roofs(record: dict) -> str:
 
 
 def _targets(record: dict) -> str:
+    if record["quick"]:
+        return "They are for full inputs.\n"
     lines = [
         [v.what, v.target, v.found, "met" if v.met else f"**missed**: {v.why}" if v.why else "**missed**"]
         for v in verdicts(record)

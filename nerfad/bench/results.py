@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nerfad import __version__, _native
+from nerfad.bench import CORES
 
 SCHEMA = 1
 OURS = "ours"
@@ -26,7 +27,7 @@ def provenance(device: str, argv: list[str]) -> dict:
         "device": device,
         "gpu": gpu,
         "cpu": _cpu_model(),
-        "cores": len(_cores()),
+        "cores": CORES,
         "isa": _native.detected_isa(),
         "isas": list(_native.ISAS[: _native.ISAS.index(_native.detected_isa()) + 1]),
         "versions": {
@@ -38,12 +39,6 @@ def provenance(device: str, argv: list[str]) -> dict:
         },
         **_commit(),
     }
-
-
-def _cores() -> set[int] | range:
-    import os
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def _cpu_model() -> str:

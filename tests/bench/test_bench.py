@@ -1,6 +1,7 @@
 """The benchmark: it catches wrong contenders, flags regressions, counts its scene and writes what it says."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -182,3 +183,7 @@ def test_unknown_groups_and_instruction_sets_are_named(capsys):
     assert "mmx" in capsys.readouterr().err
     assert command.run(["--quick", "--threads", "1", "--groups", "nothing"]) == 2
     assert "there are march" in capsys.readouterr().err
+
+
+def test_cores_are_counted_before_a_thread_is_bound_to_one(quick):
+    assert quick[1]["cores"] == len(os.sched_getaffinity(0))
