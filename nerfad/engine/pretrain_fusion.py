@@ -103,14 +103,27 @@ class Fusion:
             windows: the audio net's inputs [m, f, w].
             neighbours: rows of `windows` [n, 8] about each frame, in time order.
         """
-        sounds = torch.cat([sound_vectors(self.net, part) for part in windows.split(256)])
-        return torch.cat([self.networks(reference, sounds[near]) for near in neighbours.split(batch_size)])
+        return decode_faces(self.net, self.networks, reference, windows, neighbours, batch_size)
 
     def decode_dataset(self, dataset: Dataset, frames: np.ndarray) -> Tensor:
         """The same for positions of a data set that the run was trained on, from its own sound."""
         windows = person_windows(self.net, dataset)
         near = torch.from_numpy(neighbours_of(dataset.segments, frames))
         return self.decode(self.reference(self.person(dataset)), windows, near)
+
+
+@torch.no_grad()
+def decode_faces(
+    net: AudioNet,
+    networks: FaceFusion,
+    reference: Tensor,
+    windows: Tensor,
+    neighbours: Tensor,
+    batch_size: int = 64,
+) -> Tensor:
+    """I^_fus-af of frames; see `Fusion.decode`."""
+    sounds = torch.cat([sound_vectors(net, part) for part in windows.split(256)])
+    return torch.cat([networks(reference, sounds[near]) for near in neighbours.split(batch_size)])
 
 
 def pretrain_fusion(config: FusionConfig, progress: Progress | None = None) -> FusionResult:
@@ -153,7 +166,7 @@ def load_fusion(run: str | Path) -> Fusion:
     saved.restore(networks, "fusion")
     saved.restore(classifier, "classifier")
     return Fusion(
-        _restored_net(saved),
+        restored_net(saved),
         networks.eval(),
         classifier.eval(),
         _restored_masker(saved, config),
@@ -187,7 +200,7 @@ class FusionRun(BudgetedRun):
                     "was trained on."
                 )
             self.masker, self.attention = _restored_masker(saved, config), meta["attention"]
-            net = _restored_net(saved)
+            net = restored_net(saved)
         self.data, net = load_fusion_data(config, self.masker, net, progress)
         # The clock counts training, the classifier's included, but not cutting faces and listening.
         self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
@@ -252,7 +265,8 @@ class FusionRun(BudgetedRun):
             json.dump(meta, file, indent=1)
 
 
-def _restored_net(saved: Checkpoint) -> AudioNet:
+def restored_net(saved: Checkpoint) -> AudioNet:
+    """The audio net of a checkpoint of any kind, in evaluation mode."""
     audio = saved.meta["audio"]
     n_features, n_rows, n_codes = audio["shape"]
     net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))

@@ -17,10 +17,9 @@ from torch import Tensor
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.fusion_data import neighbours_of
-from nerfad.engine.fusion_trainer import sound_vectors
 from nerfad.engine.hearing import hear, heard_windows
-from nerfad.engine.pretrain_fusion import Fusion
-from nerfad.models.audio_net import AudioConfig, AudioNet
+from nerfad.engine.pretrain_fusion import Fusion, decode_faces, restored_net
+from nerfad.models.audio_net import AudioNet
 from nerfad.models.expression import ExpressionCodes
 from nerfad.models.face_fusion import (
     NEIGHBOURS_AFTER,
@@ -154,14 +153,9 @@ class FusedVoice:
             segments: [n] index of the take of each frame.
         """
         self.net.eval()
-        sounds = torch.cat([sound_vectors(self.net, part) for part in windows.split(256)])
         near = torch.from_numpy(neighbours_of(segments, np.arange(len(windows))))
-        reference = as_input(self.reference)
-        faces = []
-        for rows in near.split(DECODE_BATCH):
-            decoded = self.networks(reference, sounds[rows])
-            faces.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
-        return torch.cat(faces).contiguous()
+        decoded = decode_faces(self.net, self.networks, as_input(self.reference), windows, near)
+        return ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def encode(self, faces: Tensor) -> Tensor:
         """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f."""
@@ -193,10 +187,7 @@ class FusedVoice:
 def restored_voice(saved: Checkpoint) -> Voice:
     """The voice of a run, as `meta` and `state` described it under "audio"."""
     audio = saved.meta["audio"]
-    n_features, n_rows, n_codes = audio["shape"]
-    net = AudioNet(n_features, n_rows, n_codes, AudioConfig(**audio["config"]))
-    saved.restore(net, "audio")
-    net.eval()
+    net = restored_net(saved)
     if "fusion" not in audio:
         return CodeVoice(net, ExpressionCodes.from_state(audio["codes"]))
     size, width = audio["fusion"]["size"], audio["fusion"]["width"]
