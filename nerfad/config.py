@@ -101,6 +101,7 @@ class OptimConfig:
     true_code_share: float = 0.5
     appearance_dims: int = 0
     alpha_weight: float = 5e-3
+    opaque_weight: float = 0.01
     triple_share: float = 0.25
     smooth_weight: float = 0.003
     refine_poses: bool = False

@@ -108,11 +108,21 @@ class Trainer:
             layers = layers + (~on_head * (rays.torso_opacities - on_torso.float()).square()).mean()
             layers = layers + rays.torso_shift.square().mean()
         optim = self.config.optim
+        # Linear, because a square would leave dark strokes such as brows painted by what shines through.
+        transparency = (on_head * (1 - rays.head.opacities)).mean()
         roughness = surface_roughness(rays, labels, batch.triples)
         loss = error.mean() + optim.alpha_weight * layers + optim.smooth_weight * roughness
+        loss = loss + optim.opaque_weight * transparency
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
-        measured = torch.stack([error.mean(), head_mse, layers, roughness]).detach().tolist()
-        figures = dict(zip(("mse", "head_mse", "layers", "roughness"), measured, strict=True))
+        terms = {
+            "mse": error.mean(),
+            "head_mse": head_mse,
+            "layers": layers,
+            "transparency": transparency,
+            "roughness": roughness,
+        }
+        measured = torch.stack(list(terms.values())).detach().tolist()
+        figures = dict(zip(terms, measured, strict=True))
         figures["samples_per_ray"] = len(rays.head.weights) / len(error)
         return loss, figures
 
