@@ -10,15 +10,8 @@ from tyro.extras import SubcommandApp
 
 from nerfad.cli.console import complain, progress_bar, say
 from nerfad.cli.pretrain_fusion import pretrain_fusion
-from nerfad.config import (
-    AttentionConfig,
-    AttentionWeights,
-    FieldConfig,
-    OccupancyConfig,
-    OptimConfig,
-    TorsoConfig,
-    TrainConfig,
-)
+from nerfad.cli.train import train
+from nerfad.config import AttentionConfig, AttentionWeights
 from nerfad.errors import NerfadError
 
 # Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
@@ -97,75 +90,7 @@ def fetch(models: Path | None = None) -> None:
         say(f"{path}: ok")
 
 
-@app.command
-def train(
-    dataset: Positional[Path],
-    out: Path,
-    minutes: float | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    size: int | None = None,
-    preset: Literal["default", "streaming"] = "default",
-    lookahead_s: float | None = None,
-    fusion: Path | None = None,
-    threads: int = 0,
-    device: str = "cpu",
-    preview_every_s: float = 60.0,
-    save_every_s: float = 60.0,
-    field: FieldConfig = FieldConfig(),
-    torso: TorsoConfig = TorsoConfig(),
-    occupancy: OccupancyConfig = OccupancyConfig(),
-    optim: OptimConfig = OptimConfig(),
-) -> None:
-    """Learn a talking face from a data set. Ctrl-C saves; a second call resumes.
-
-    Args:
-        dataset: a folder that `nerfad preprocess` or `nerfad sample` wrote, or an AD-NeRF, DFRF, RAD-NeRF or
-            ER-NeRF folder.
-        out: the run's folder.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
-        steps: number of optimiser steps instead of a time.
-        seed: seed of every random choice.
-        size: rows of the pictures to train at; those of the data set by default.
-        preset: streaming looks ahead 120 ms into the sound instead of 200.
-        lookahead_s: seconds of sound after a frame that it may depend on, if not by the preset.
-        fusion: run of pretrain-fusion on this data set: condition the field on the fused Audio-face.
-        threads: CPU threads; 0 leaves the choice to torch.
-        device: cpu, cuda or cuda:1.
-        preview_every_s: seconds between preview pictures; 0 for none.
-        save_every_s: seconds between checkpoints.
-        field: the radiance field.
-        torso: the picture of neck and torso under the head.
-        occupancy: which part of the box is looked at.
-        optim: how the parameters are fitted.
-    """
-    from nerfad.engine.train import train as run
-
-    config = TrainConfig(
-        dataset=dataset,
-        out=out,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        size=size,
-        preset=preset,
-        lookahead_s=lookahead_s,
-        fusion=fusion,
-        threads=threads,
-        device=device,
-        preview_every_s=preview_every_s,
-        save_every_s=save_every_s,
-        field=field,
-        torso=torso,
-        occupancy=occupancy,
-        optim=optim,
-    )
-    with progress_bar("train") as progress:
-        result = run(config, progress)
-    say(
-        f"run written to {out}: {result.step} steps, {result.elapsed_s / 60:.1f} min, "
-        f"{result.rays_per_second:,.0f} rays/s, peak memory {result.peak_memory_mb / 1024:.2f} GiB"
-    )
+app.command(train)
 
 
 @app.command

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from nerfad.config import OptimConfig
 from nerfad.data.dataset import Dataset
+from nerfad.engine.code_fit import blink_codes
 from nerfad.engine.fusion_data import person_windows
 from nerfad.engine.hearing import dataset_windows
-from nerfad.engine.train_audio import AudioFit, blink_codes
-from nerfad.engine.voice import FusedVoice
+from nerfad.engine.train_audio import AudioFit
+from nerfad.engine.voice import CodeVoice, FusedVoice, Voice
 from nerfad.models.audio_net import AudioNet
 
 
@@ -179,20 +180,33 @@ def fitted_conditions(
     if fit.true_codes is not None and fit.oof_codes is not None:
         state["true_codes"] = torch.from_numpy(fit.true_codes[frames])
         state["heard_codes"] = torch.from_numpy(fit.oof_codes[frames])
-    return restored_conditions(state, fit.net, dataset, frames, device)
+    return restored_conditions(state, CodeVoice(fit.net, fit.codes), dataset, frames, device)
+
+
+def silent_conditions(
+    dataset: Dataset, frames: np.ndarray, device: str | torch.device = "cpu"
+) -> ConditionTable:
+    """The conditions of `frames` without sound: blinks alone."""
+    blink = torch.from_numpy(blink_codes(dataset, frames)[frames]).to(device)
+    nothing = blink.new_zeros(len(frames), 0)
+    return ConditionTable(nothing, nothing, blink)
 
 
 def restored_conditions(
     state: dict[str, Tensor],
-    net: AudioNet,
+    voice: Voice,
     dataset: Dataset,
     frames: np.ndarray,
     device: str | torch.device = "cpu",
 ) -> Conditions:
     """The inverse of `Conditions.state`."""
+    if isinstance(voice, FusedVoice):
+        return fused_conditions(voice, dataset, frames, device)
     state = {name: value.to(device) for name, value in state.items()}
     if "true_codes" in state:
         return ConditionTable(**state)
+    assert isinstance(voice, CodeVoice)
+    net = voice.net
     windows = dataset_windows(dataset, net)[torch.from_numpy(frames)]
     return LearntConditions(net.to(device), windows.to(device), state["blink"])
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from nerfad.cameras import Camera
-from nerfad.config import TrainConfig, from_dict
+from nerfad.config import TrainConfig, train_config_of
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.build import restored_model
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
-from nerfad.engine.train import build_model
 from nerfad.engine.voice import restored_voice
 from nerfad.errors import InputFileError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
@@ -46,7 +46,7 @@ class Avatar:
         self.device = checked_device(device)
         self.run = saved.run
         self.meta: dict[str, Any] = saved.meta
-        self.config: TrainConfig = from_dict(TrainConfig, saved.meta["config"])
+        self.config: TrainConfig = train_config_of(saved.meta["config"])
         self.camera = Camera(**saved.meta["camera"])
         self.fps = float(saved.meta["fps"])
         self.usual_blink = float(saved.meta["usual_blink"])
@@ -57,9 +57,7 @@ class Avatar:
         pixels = np.array([self.camera.height, self.camera.height, 1, 1], np.float32)
         self.body = saved.tensors["scene.body"].numpy() * pixels
         self.voice = restored_voice(saved)
-        n_frames = len(saved.tensors["model.appearance"])
-        self.model = build_model(self.config, int(saved.meta["n_codes"]), n_frames)
-        saved.restore(self.model, "model")
+        self.model = restored_model(saved)
         self.model.eval().to(self.device)
 
     @classmethod

@@ -14,25 +14,31 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import TrainConfig, from_dict, resumed, to_dict
+from nerfad.config import TrainConfig, resumed, to_dict, train_config_of
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.budget import BudgetedRun
+from nerfad.engine.build import carve, fresh_model, restored_model, scene_of
 from nerfad.engine.checkpoint import Checkpoint
-from nerfad.engine.conditions import Conditions, fitted_conditions, fused_conditions, restored_conditions
+from nerfad.engine.conditions import (
+    Conditions,
+    fitted_conditions,
+    fused_conditions,
+    restored_conditions,
+    silent_conditions,
+)
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
-from nerfad.engine.sampling import HEAD, FrameStore
+from nerfad.engine.sampling import FrameStore
 from nerfad.engine.train_audio import fit_audio
-from nerfad.engine.trainer import Scene, Trainer, visual_hull
-from nerfad.engine.voice import CodeVoice, FusedVoice, Voice, restored_voice
+from nerfad.engine.trainer import Trainer
+from nerfad.engine.voice import CodeVoice, FusedVoice, SilentVoice, Voice, restored_voice
 from nerfad.errors import CheckpointError, DatasetError
 from nerfad.io.atomic import atomic_write
 from nerfad.models.audio_net import AudioConfig
-from nerfad.models.avatar import AvatarModel, body_in_heights
 from nerfad.ops import backend
 from nerfad.progress import Progress
 
@@ -40,8 +46,9 @@ __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
 MIN_WINDOWS = 3
 """Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
-HULL_FRAMES = 24
 STREAMING_LOOKAHEAD_S = 0.12
+_FIXED = ("fusion", "codes", "field", "paper_field", "identity")
+"""What a second call may not change; where it says nothing, the first call's settings hold."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ class TrainingRun(BudgetedRun):
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
+        self.fusion = load_fusion(config.fusion) if config.fusion is not None and saved is None else None
         self.voice = self._known_voice(saved)
         heard = self._audio_config() if self.voice is None else self.voice
         self.frames, _ = dataset.split(heard.lookback_s, heard.lookahead_s)
@@ -133,13 +141,15 @@ class TrainingRun(BudgetedRun):
         return AudioConfig() if lookahead is None else AudioConfig(lookahead_s=lookahead)
 
     def _known_voice(self, saved: Checkpoint | None) -> Voice | None:
-        """The voice that was saved, or the fusion's; None where one is to be fitted."""
+        """The voice that was saved, the fusion's, or none at all; None where one is to be fitted."""
         if saved is not None:
             return restored_voice(saved)
-        if self.config.fusion is None:
+        if self.config.codes == "none":
+            audio = self._audio_config()
+            return SilentVoice(audio.lookback_s, audio.lookahead_s)
+        if self.fusion is None:
             return None
-        fusion = load_fusion(self.config.fusion)
-        return FusedVoice.of(fusion, fusion.person(self.dataset), self.dataset.fps)
+        return FusedVoice.of(self.fusion, self.fusion.person(self.dataset), self.dataset.fps)
 
     def _conditions(self, saved: Checkpoint | None) -> Conditions:
         def tell(done: float, text: str) -> None:
@@ -147,42 +157,34 @@ class TrainingRun(BudgetedRun):
 
         data, frames, device = self.dataset, self.frames, self.config.device
         if self.voice is None:
-            fit = fit_audio(data, self._audio_config(), seed=self.config.seed, progress=tell)
+            audio, seed = self._audio_config(), self.config.seed
+            fit = fit_audio(data, audio, seed=seed, codes=self.config.codes, progress=tell)
             self.voice, self.audio_report = CodeVoice(fit.net, fit.codes), fit.report
             return fitted_conditions(fit, data, frames, device)
+        tell(0.0, "listening")
+        if saved is not None:
+            return restored_conditions(saved.part("conditions"), self.voice, data, frames, device)
         if isinstance(self.voice, FusedVoice):
-            tell(0.0, "fusing faces with the sound")
-            if not self.audio_report:
-                self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
+            self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
             return fused_conditions(self.voice, data, frames, device)
-        assert saved is not None
-        return restored_conditions(saved.part("conditions"), self.voice.net, data, frames, device)
+        self.audio_report = {"codes": "none"}
+        return silent_conditions(data, frames, device)
 
     def _make_trainer(self, saved: Checkpoint | None) -> Trainer:
-        model = build_model(self.config, self.conditions.n_codes, len(self.frames))
-        model.head.box.fit(self.dataset.aabb)
-        model.to(self.config.device)
-        scene = Scene(
-            self.dataset.camera,
-            model.head.box.to_box(self.dataset.c2w[self.frames]),
-            body_in_heights(self.dataset.body, len(self.dataset), self.dataset.height)[self.frames].to(
-                self.config.device
-            ),
-        )
+        if saved is not None:
+            model, self.references = restored_model(saved).to(self.config.device), saved.meta.get("identity")
+        else:
+            masker = None if self.fusion is None else self.fusion.masker
+            n_codes = self.conditions.n_codes
+            model, self.references = fresh_model(self.config, self.dataset, self.frames, n_codes, masker)
+        scene = scene_of(model, self.dataset, self.frames)
         trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
         if saved is not None:
-            saved.restore(model, "model")
             trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))
             return trainer
-        model.fit_poses(scene.c2w, scene.body)
         self.log.stage(0.0, "carving the visual hull")
-        chosen = torch.linspace(
-            0, len(self.store) - 1, min(HULL_FRAMES, len(self.store)), device=self.store.device
-        ).long()
-        masks = grown(self.store.labels[chosen] == HEAD, max(1, self.store.height // 64))
-        model.head.occupancy.restrict(
-            lambda points: visual_hull(points, masks, scene.camera, scene.c2w[chosen])
-        )
+        carve(model.head, self.store, scene)
+        trainer.lattices.bake()
         return trainer
 
     def preview(self) -> None:
@@ -214,6 +216,7 @@ class TrainingRun(BudgetedRun):
                 "audio_kind": self.dataset.audio_kind,
             },
             "audio": {**voice.meta(), "report": self.audio_report},
+            "identity": self.references,
             "versions": {"nerfad": nerfad.__version__, "torch": torch.__version__},
             "backend": backend(),
             "log": self.log.entries,
@@ -252,36 +255,30 @@ class TrainingRun(BudgetedRun):
         )
 
 
-def build_model(config: TrainConfig, n_codes: int, n_frames: int) -> AvatarModel:
-    """An avatar model of the sizes that `config` asks for."""
-    return AvatarModel(
-        config.field,
-        config.torso,
-        config.occupancy,
-        n_codes,
-        config.optim.appearance_dims,
-        n_frames,
-        config.optim.refine_poses,
-    )
-
-
-def grown(masks: Tensor, n_pixels: int) -> Tensor:
-    """Masks bool [n, H, W] with a border of `n_pixels` added."""
-    size = 2 * n_pixels + 1
-    return torch.nn.functional.max_pool2d(masks[:, None].float(), size, 1, n_pixels)[:, 0] > 0
-
-
 def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
     """The run's own settings, with the new call's budget; contradictions are refused."""
-    old = from_dict(TrainConfig, saved.meta["config"])
+    old = train_config_of(saved.meta["config"])
     if config.size is not None and config.size != saved.meta["camera"]["height"]:
         raise CheckpointError(
             f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
             "choose another --out."
         )
-    if config.fusion is not None and config.fusion != old.fusion:
-        raise CheckpointError(
-            f"{config.out}: was trained with fusion {old.fusion}, not {config.fusion}; choose another --out."
-        )
+    usual = TrainConfig(config.dataset, config.out)
+    for name in _FIXED:
+        asked, known = getattr(config, name), getattr(old, name)
+        if asked not in (getattr(usual, name), known):
+            name, asked, known = _difference(name, asked, known)
+            raise CheckpointError(
+                f"{config.out}: was trained with {name} {known}, not {asked}; choose another --out."
+            )
     kept = ("dataset", "out", "threads", "device", "preview_every_s", "save_every_s")
     return resumed(old, config, *kept)
+
+
+def _difference(name: str, asked: Any, known: Any) -> tuple[str, Any, Any]:
+    """The same, or within a group of settings the first two that differ, with the setting's full name."""
+    if not dataclasses.is_dataclass(asked):
+        return name, asked, known
+    names = [item.name for item in dataclasses.fields(asked)]
+    own = next(key for key in names if getattr(asked, key) != getattr(known, key))
+    return f"{name}.{own}", getattr(asked, own), getattr(known, own)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nerfad.data.dataset import Dataset, load_dataset
+from nerfad.engine.code_fit import blink_codes, fit_codes, measurements
 from nerfad.engine.hearing import dataset_windows, equip, predict, predict_wave
 from nerfad.errors import DatasetError
 from nerfad.features import phones, speech
@@ -29,7 +30,7 @@ from nerfad.models.audio_net import (
     gaussian_kernel,
     make_encoder,
 )
-from nerfad.models.expression import ExpressionCodes, blink_code, eye_openness
+from nerfad.models.expression import ExpressionCodes
 from nerfad.progress import Progress
 from nerfad.progress import report as report_progress
 
@@ -72,44 +73,51 @@ class _Fitted:
 
 
 def fit_audio(
-    dataset: Dataset, config: AudioConfig | None = None, *, seed: int = 0, progress: Progress | None = None
+    dataset: Dataset,
+    config: AudioConfig | None = None,
+    *,
+    seed: int = 0,
+    codes: str = "auto",
+    progress: Progress | None = None,
 ) -> AudioFit:
     """Train the encoder of ``dataset``'s speaker; deterministic for a given ``seed``.
 
     Args:
         dataset: any layout; its landmarks, else its action units, define the codes.
+        codes: "learnt" leaves them to be learnt through the field though they could be measured; "measured"
+            refuses a data set on which nothing can be measured; "auto" does what it can.
         progress: called with the share done (0..1) and a short text.
     """
     config = config or AudioConfig()
     train, _ = dataset.split(config.lookback_s, config.lookahead_s)
-    codes = _fit_codes(dataset, train, config)
-    measured = measurements(dataset, codes)
+    meaning = fit_codes(dataset, train, config, codes)
+    measured = measurements(dataset, meaning)
     blink = blink_codes(dataset, train)
     if measured is None:
         features = feature_sets(dataset, config)[0]
         config = replace(config, encoder="conv", n_members=1, features=features)
-        net, _ = prepare_encoder(dataset, train, codes.n_codes, config)
-        note = {"codes": codes.kind, "features": features, "encoder": "conv", "n_train": len(train)}
-        return AudioFit(net, codes, None, None, blink, note)
+        net, _ = prepare_encoder(dataset, train, meaning.n_codes, config)
+        note = {"codes": meaning.kind, "features": features, "encoder": "conv", "n_train": len(train)}
+        return AudioFit(net, meaning, None, None, blink, note)
 
-    true_codes = np.full((len(dataset.frame_times), codes.n_codes), np.nan, np.float32)
-    true_codes[train] = codes.encode(measured[train])
+    true_codes = np.full((len(dataset.frame_times), meaning.n_codes), np.nan, np.float32)
+    true_codes[train] = meaning.encode(measured[train])
     best: tuple[float, _Fitted, Tensor] | None = None
     candidates = feature_sets(dataset, config)
     if config.encoder == "conv":
         candidates = candidates[:1]
     for i, features in enumerate(candidates):
         report_progress(progress, i / len(candidates), f"sound, {features}")
-        net, windows = prepare_encoder(dataset, train, codes.n_codes, replace(config, features=features))
+        net, windows = prepare_encoder(dataset, train, meaning.n_codes, replace(config, features=features))
         fitter = _fit_kernel if config.encoder == "kernel" else _fit_convs
         folds = _folds(dataset, train, config)
-        fitted = fitter(net, codes, windows[train], true_codes[train], folds, seed)
-        quality = _quality(codes, true_codes[train], fitted.oof)
+        fitted = fitter(net, meaning, windows[train], true_codes[train], folds, seed)
+        quality = _quality(meaning, true_codes[train], fitted.oof)
         if best is None or quality > best[0]:
             best = (quality, fitted, windows)
     assert best is not None
     _, fitted, windows = best
-    return _finish(fitted, windows, codes, true_codes, blink, train, seed, progress)
+    return _finish(fitted, windows, meaning, true_codes, blink, train, seed, progress)
 
 
 def score(
@@ -135,48 +143,6 @@ def held_out_score(dataset: Dataset, fit: AudioFit) -> dict[str, dict[str, float
         )
     truth = fit.codes.encode(measured[test])
     return score(fit.codes.names, truth, fit.oof_codes[test])
-
-
-def measurements(dataset: Dataset, codes: ExpressionCodes) -> np.ndarray | None:
-    """What `ExpressionCodes.encode` takes, for every frame of ``dataset``; None for learnt codes."""
-    if codes.kind == "landmarks":
-        return _face_points(dataset)
-    if codes.kind == "aus" and dataset.aus is not None:
-        return dataset.aus[:, [list(dataset.au_names).index(name) for name in codes.names]]
-    return None
-
-
-def _fit_codes(dataset: Dataset, train: np.ndarray, config: AudioConfig) -> ExpressionCodes:
-    if dataset.landmarks is not None and dataset.au_source != "exact":
-        return ExpressionCodes.fit_landmarks(dataset.landmarks[train], config.n_components)
-    if dataset.classic_landmarks is not None and dataset.au_source != "openface":
-        return ExpressionCodes.fit_landmarks(dataset.classic_landmarks[train], config.n_components)
-    if dataset.aus is not None:
-        # Lids have a code of their own, which sound does not drive; the lips' unit comes first, as code 0.
-        names = sorted((n for n in dataset.au_names if n != "AU45"), key=lambda n: n != "AU25")
-        columns = [list(dataset.au_names).index(name) for name in names]
-        return ExpressionCodes.fit_aus(dataset.aus[train][:, columns], tuple(names))
-    return ExpressionCodes.learnt(config.n_learnt)
-
-
-def _face_points(dataset: Dataset) -> np.ndarray | None:
-    """The densest landmarks that the data set has."""
-    return dataset.classic_landmarks if dataset.landmarks is None else dataset.landmarks
-
-
-def blink_codes(dataset: Dataset, train: np.ndarray) -> np.ndarray:
-    """0 open to 1 closed, float32 [n, 1]; NaN on frames outside `train`."""
-    blink = np.full((len(dataset.frame_ids), 1), np.nan, np.float32)
-    aus = dataset.aus if "AU45" in dataset.au_names else None
-    points = _face_points(dataset)
-    if points is not None and not (aus is not None and dataset.au_source == "exact"):
-        blink[train] = blink_code(eye_openness(points), train)[train]
-    elif aus is not None:
-        closed = aus[train, list(dataset.au_names).index("AU45")]
-        blink[train] = np.clip(closed, 0, 1)[:, None]
-    else:
-        blink[train] = 0
-    return blink
 
 
 def feature_sets(dataset: Dataset, config: AudioConfig) -> list[str]:

@@ -10,9 +10,11 @@ from torch import Tensor
 from nerfad.cameras import Camera
 from nerfad.config import TrainConfig
 from nerfad.engine.conditions import Conditions
+from nerfad.engine.lattices import Lattices
 from nerfad.engine.optim import Optimiser, lr_scale
 from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch, uniform
 from nerfad.models.avatar import AvatarModel, LayeredRays, moved_cameras
+from nerfad.models.paper_field import PaperRenderer
 
 FEW_RAYS = ((256, 4), (600, 2))
 """(until step, divisor): before the grid is pruned a ray costs several times what it costs later."""
@@ -55,6 +57,7 @@ class Trainer:
         self.optimiser = Optimiser(
             {**dict(model.named_parameters()), **conditions.parameters()}, config.optim
         )
+        self.lattices = Lattices([model.head], config.identity.rebake_every)
         self.generator = torch.Generator("cpu").manual_seed(seed)
         self.n_steps = 0
         self.last_n_rays = 0
@@ -90,14 +93,19 @@ class Trainer:
         )
         loss, figures = self._loss(rays, batch)
         loss.backward()
+        self.lattices.before_step(self.n_steps)
         self.optimiser.step(lr_scale(self.n_steps, share, optim))
+        self.lattices.after_step(self.n_steps)
         self.n_steps += 1
         self.last_n_rays = len(batch.pixels)
         self._keep_occupancy(rays)
         return figures
 
     def _loss(self, rays: LayeredRays, batch: RayBatch) -> tuple[Tensor, dict[str, float]]:
-        """Squared error of the colours (eq. 9), and layers that keep to their labels."""
+        """Squared error of the colours (eq. 9), and layers that keep to their labels.
+
+        The paper's coarse network is trained by eq. 9 as well; offsets of identity features are held small.
+        """
         error = (rays.colors - batch.target).square().mean(1)
         labels = batch.labels
         on_head = labels == HEAD
@@ -113,6 +121,10 @@ class Trainer:
         roughness = surface_roughness(rays, labels, batch.triples)
         loss = error.mean() + optim.alpha_weight * layers + optim.smooth_weight * roughness
         loss = loss + optim.opaque_weight * transparency
+        if rays.head.coarse_colors is not None:
+            loss = loss + (rays.head.coarse_colors - batch.target).square().mean()
+        if rays.head.offset_penalty is not None:
+            loss = loss + rays.head.offset_penalty
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
         terms = {
             "mse": error.mean(),
@@ -136,7 +148,10 @@ class Trainer:
 
     @torch.no_grad()
     def _keep_occupancy(self, rays: LayeredRays) -> None:
-        grid, step, settings = self.model.head.occupancy, self.n_steps, self.config.occupancy
+        head = self.model.head
+        if isinstance(head, PaperRenderer):
+            return
+        grid, step, settings = head.occupancy, self.n_steps, self.config.occupancy
         if step % MARK_EVERY == 0:
             visible = rays.head.weights > settings.visible_weight
             grid.mark_seen(rays.head.positions[visible], step)
@@ -147,7 +162,7 @@ class Trainer:
             cond = self.conditions.spread(settings.n_conditions, self.generator)
             cond = torch.nn.functional.pad(cond, (0, self.model.n_appearance))
             decay = 0.0 if step == FIRST_UPDATE_STEP else (0.5 if early else 0.9)
-            grid.update(lambda positions: self.model.head.field.densities(positions, cond), decay)
+            grid.update(lambda positions: head.field.densities(positions, cond), decay)
         threshold = min(settings.threshold, 0.1 + (step - FIRST_UPDATE_STEP) / 200)
         seen_since = step - max(200, min(2000, step // 3)) if step >= PRUNE_FROM_STEP else None
         grid.rebuild(threshold, seen_since)
@@ -159,6 +174,7 @@ class Trainer:
             "loop.generator": self.generator.get_state(),
             "loop.torch_generator": torch.get_rng_state(),
             "loop.queue": self._queue.clone(),
+            **{f"loop.{key}": value for key, value in self.lattices.state().items()},
         }
 
     def load_state(self, n_steps: int, optim: dict[str, Tensor], loop: dict[str, Tensor]) -> None:
@@ -167,6 +183,7 @@ class Trainer:
         self.generator.set_state(loop["generator"])
         torch.set_rng_state(loop["torch_generator"])
         self._queue = loop["queue"]
+        self.lattices.load_state(loop)
 
 
 def surface_roughness(rays: LayeredRays, labels: Tensor, triples: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What an avatar hears with: sound in, the speech part of the field's condition out.
 
-`CodeVoice` predicts expression codes. `FusedVoice` is the paper's way (section 2.2): the sound is fused
-with the Audio-face of one reference frame, and an encoder E_f turns the fused face into f^_aud-face; E_f is
-trained with the field.
+`CodeVoice` predicts expression codes, `SilentVoice` hears nothing. `FusedVoice` is the paper's way (section
+2.2): the sound is fused with the Audio-face of one reference frame, and an encoder E_f turns the fused face
+into f^_aud-face; E_f is trained with the field.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ DECODE_BATCH = 64
 
 class Voice(Protocol):
     """Sound to codes. A frame hears from `lookback_s` before its middle to `lookahead_s` after it."""
-
-    net: AudioNet
 
     @property
     def n_codes(self) -> int:
@@ -104,6 +102,30 @@ class CodeVoice:
 
     def state(self) -> dict[str, Tensor]:
         return {f"audio.{key}": value for key, value in self.net.state_dict().items()}
+
+
+@dataclasses.dataclass
+class SilentVoice:
+    """No sound: a plain NeRF. The reach is kept all the same, so that its frames are those of other runs."""
+
+    lookback_s: float
+    lookahead_s: float
+    n_codes = 0
+
+    def codes(
+        self,
+        sound: np.ndarray,
+        frame_times: np.ndarray,
+        segments: np.ndarray | None = None,
+        own_level: bool = False,
+    ) -> np.ndarray:
+        return np.zeros((len(frame_times), 0), np.float32)
+
+    def meta(self) -> dict[str, Any]:
+        return {"silent": dataclasses.asdict(self)}
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
 
 
 @dataclasses.dataclass
@@ -187,6 +209,8 @@ class FusedVoice:
 def restored_voice(saved: Checkpoint) -> Voice:
     """The voice of a run, as `meta` and `state` described it under "audio"."""
     audio = saved.meta["audio"]
+    if "silent" in audio:
+        return SilentVoice(**audio["silent"])
     net = restored_net(saved)
     if "fusion" not in audio:
         return CodeVoice(net, ExpressionCodes.from_state(audio["codes"]))

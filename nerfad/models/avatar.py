@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nerfad.cameras import Camera
-from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
-from nerfad.models.field import TalkingField
-from nerfad.models.renderer import HeadRays, HeadRenderer
+from nerfad.config import TorsoConfig
+from nerfad.models.head import Head
+from nerfad.models.renderer import HeadRays
 from nerfad.models.torso import N_POSE, Torso
 
 SURFACE_DENSITY_FACTOR = 2.0
@@ -46,6 +46,7 @@ class AvatarModel(nn.Module):
     """Head over torso over background.
 
     Args:
+        head: draws the head, in any of the field's forms.
         n_codes: numbers of the condition that are not learnt (speech codes and blink).
         n_appearance: length of the learnt appearance code of every training frame (0: none).
         n_frames: training frames.
@@ -57,9 +58,8 @@ class AvatarModel(nn.Module):
 
     def __init__(
         self,
-        field: FieldConfig,
+        head: Head,
         torso: TorsoConfig,
-        occupancy: OccupancyConfig,
         n_codes: int,
         n_appearance: int = 0,
         n_frames: int = 0,
@@ -67,7 +67,7 @@ class AvatarModel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_codes, self.n_appearance = n_codes, n_appearance
-        self.head = HeadRenderer(TalkingField(field, n_codes + n_appearance), occupancy)
+        self.head = head
         self.torso = Torso(torso) if torso.enabled else None
         self.appearance = nn.Parameter(torch.zeros(n_frames, n_appearance))
         self.pose_delta = nn.Parameter(torch.zeros(n_frames if refine_poses else 0, 6))

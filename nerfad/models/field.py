@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nerfad.config import FieldConfig
 from nerfad.nn import ConditionedMLP, GridEncoding
 from nerfad.ops import GridSpec, MLPSpec, radiance_field, sh_encode
+from nerfad.ops.conditioned_mlp import Precision
 
 SH_DEGREE = 4
 LOG_DENSITY_LIMIT = 15.0
@@ -62,6 +63,11 @@ class TalkingField(nn.Module):
             )
         )
 
+    @property
+    def precision(self) -> Precision:
+        """Of the networks' products; CUDA kernels know one precision only."""
+        return "bfloat16" if self.config.precision == "bfloat16" and self.encoding.table.is_cpu else "float32"
+
     def forward(
         self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -87,6 +93,7 @@ class TalkingField(nn.Module):
             cond,
             cond_index,
             self.config.density_bias,
+            self.precision,
         )
 
     @torch.no_grad()

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from nerfad.config import FieldConfig
 from nerfad.models.field import COND_SCALE, SH_DEGREE, TalkingField
+from nerfad.models.identity_features import offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
-from nerfad.models.renderer import HeadRenderer
+from nerfad.models.renderer import HeadRays, HeadRenderer
 from nerfad.nn import ConditionedMLP
 from nerfad.ops import MLPSpec, sh_encode
 
 RAYS_PER_CHUNK = 4096
+POINTS_PER_CHUNK = 16384
 
 
 class IdentityField(TalkingField):
@@ -48,28 +50,51 @@ class IdentityField(TalkingField):
     ) -> tuple[Tensor, Tensor]:
         """As `TalkingField.forward`."""
         features, self.offsets = self.identity.reader()(positions, cond, cond_index)
-        hidden = self.density_net(torch.cat([self.encoding(positions), features], 1), cond, cond_index)
-        rgbs = self.color_net(hidden[:, 1:].contiguous(), sh_encode(rays_d, SH_DEGREE), ray_indices)
+        inputs = torch.cat([self.encoding(positions), features], 1)
+        hidden = self.density_net(inputs, cond, cond_index, self.precision)
+        views, codes = sh_encode(rays_d, SH_DEGREE), hidden[:, 1:].contiguous()
+        rgbs = self.color_net(codes, views, ray_indices, self.precision)
         return self.density_factor * self._density(hidden[:, 0]), rgbs
 
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """As `TalkingField.densities`."""
         encoded = self.encoding(positions)
-        rows = []
         with self.identity.held():
-            read = self.identity.reader()
-            for row in cond[:, None]:
-                features, _ = read(positions, row, None)
-                hidden = self.density_net(torch.cat([encoded, features], 1), row.contiguous())
-                rows.append(self._density(hidden[:, 0]))
+            features = [self._features(positions, row) for row in (cond if self.identity.hears else cond[:1])]
+        rows = []
+        for k, row in enumerate(cond[:, None]):
+            inputs = torch.cat([encoded, features[k % len(features)]], 1)
+            rows.append(self._density(self.density_net(inputs, row.contiguous())[:, 0]))
         return torch.stack(rows)
+
+    def _features(self, positions: Tensor, cond: Tensor) -> Tensor:
+        """f_id [n, m] of many points under one condition, a part of them at a time."""
+        read = self.identity.reader()
+        return torch.cat([read(part, cond[None], None)[0] for part in positions.split(POINTS_PER_CHUNK)])
 
 
 class IdentityHeadRenderer(HeadRenderer):
     """Draws an `IdentityField`: op by op, since identity features are no input of the fused render."""
 
     field: IdentityField
+    exportable = False
+
+    def forward(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        cond: Tensor,
+        ray_cond_index: Tensor | None,
+        background: Tensor,
+        jitter: Tensor | None = None,
+        max_samples: int | None = None,
+    ) -> HeadRays:
+        """As `HeadRenderer.forward`, with the penalty on the offsets of the point form."""
+        rays = super().forward(rays_o, rays_d, cond, ray_cond_index, background, jitter, max_samples)
+        if self.field.offsets is not None and len(rays.weights) > 0:
+            rays.offset_penalty = offset_penalty(self.field.offsets, rays.weights)
+        return rays
 
     def draw(
         self,

@@ -53,6 +53,11 @@ class PointIdentity(nn.Module):
         return config.n_projected if self.projected else config.n_features
 
     @property
+    def hears(self) -> bool:
+        """Whether the features change with the condition."""
+        return self.encoder.config.audio_in_offset
+
+    @property
     def references(self) -> References:
         return References(self.camera, self.c2w, self.images)
 
@@ -97,11 +102,13 @@ class BakedIdentity(nn.Module):
     Args:
         points: the point form, which is the definition.
         resolution: cells along each side.
+        bake: fill the lattice at once; else it holds zeros until `bake` is called or it is loaded.
     """
 
+    hears = False
     table: Tensor
 
-    def __init__(self, points: PointIdentity, resolution: int = 64) -> None:
+    def __init__(self, points: PointIdentity, resolution: int = 64, bake: bool = True) -> None:
         super().__init__()
         if points.encoder.config.audio_in_offset:
             raise ConfigError(
@@ -124,7 +131,8 @@ class BakedIdentity(nn.Module):
         )
         self.register_buffer("table", torch.zeros(self.spec.n_entries, n_features))
         self.table.requires_grad_()
-        self.bake()
+        if bake:
+            self.bake()
 
     @property
     def n_outputs(self) -> int:

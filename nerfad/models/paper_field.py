@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nerfad.config import ConfigError
+from nerfad.config import PaperFieldConfig
 from nerfad.models.field import LOG_DENSITY_LIMIT
 from nerfad.models.identity_features import embed_points, offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, Reader, draw_in_chunks
@@ -23,30 +23,6 @@ GOLDEN_RATIO = 0.6180339887498949
 PDF_FLOOR = 1e-5
 """Added to every weight, as in NeRF: a ray that meets nothing spreads its fine samples evenly."""
 RAYS_PER_CHUNK = 1024
-
-
-@dataclass(frozen=True)
-class PaperFieldConfig:
-    """Sizes of the paper's field; the defaults are the paper's."""
-
-    position_octaves: int = 10
-    direction_octaves: int = 4
-    width: int = 256
-    n_hidden: int = 8
-    skip: int = 5
-    color_width: int = 128
-    n_hidden_color: int = 3
-    n_coarse: int = 64
-    n_fine: int = 128
-    density_bias: float = -1.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.skip < self.n_hidden:
-            raise ConfigError("paper_field.skip must be at least 1 and less than paper_field.n_hidden.")
-        if self.n_hidden_color < 1:
-            raise ConfigError("paper_field.n_hidden_color must be at least 1.")
-        if self.n_coarse < 2 or self.n_fine < 1:
-            raise ConfigError("paper_field.n_coarse must be at least 2 and paper_field.n_fine at least 1.")
 
 
 class SharedInputLinear(nn.Module):
@@ -169,16 +145,6 @@ def inverse_cdf(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:
         return start + (end - start) * ((u - below) / (above - below)).clamp(0, 1)
 
 
-@dataclass
-class PaperRays(HeadRays):
-    """Beside the fine network's result, what its training needs."""
-
-    coarse_colors: Tensor
-    """[n_rays, 3] of the coarse network, which is trained by the same eq. 9."""
-    offset_penalty: Tensor
-    """Scalar, see `identity_features.offset_penalty`; 0 without a point-wise f_id."""
-
-
 class PaperRenderer(nn.Module):
     """Draws the paper's field; called like `HeadRenderer`, whose occupancy grid it does without.
 
@@ -188,6 +154,7 @@ class PaperRenderer(nn.Module):
     """
 
     occupancy = None
+    exportable = False
 
     def __init__(
         self,
@@ -213,7 +180,7 @@ class PaperRenderer(nn.Module):
         background: Tensor,
         jitter: Tensor | None = None,
         max_samples: int | None = None,
-    ) -> PaperRays:
+    ) -> HeadRays:
         """Head over background; arguments as those of `HeadRenderer.forward`.
 
         Near and far bounds of a ray are its passage through the box. `max_samples` is accepted for the
@@ -241,7 +208,7 @@ class PaperRenderer(nn.Module):
         for rays, found in ((coarse, coarse_identity), (fine, identity)):
             if found.offsets is not None and len(hit) > 0:
                 penalty = penalty + offset_penalty(found.offsets.flatten(1, 2), rays.weights)
-        return PaperRays(
+        return HeadRays(
             fine.colors,
             fine.opacities,
             fine.depths,

@@ -57,10 +57,17 @@ class HeadRays:
     weights: Tensor  # per sample
     positions: Tensor  # per sample, in [0, 1]
     n_dropped: Tensor
+    coarse_colors: Tensor | None = None  # of the paper's coarse network, trained by the same eq. 9
+    offset_penalty: Tensor | None = None  # scalar, of identity features read point by point
 
 
 class HeadRenderer(nn.Module):
-    """Draws the field: used while training, and wherever the fused render is not."""
+    """Draws the field: op by op where gradients are wanted, else in one pass.
+
+    `exportable` says whether `nerfad.runtime` can draw it without torch.
+    """
+
+    exportable = True
 
     def __init__(self, field: TalkingField, config: OccupancyConfig) -> None:
         super().__init__()
@@ -157,4 +164,5 @@ class HeadRenderer(nn.Module):
             background,
             max_samples_per_ray=self.config.max_samples_per_ray,
             density_bias=field.config.density_bias + math.log(density_factor),
+            precision=field.precision,
         )

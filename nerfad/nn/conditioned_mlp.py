@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nerfad.ops import MLPSpec, conditioned_mlp
+from nerfad.ops.conditioned_mlp import Precision
 
 
 class ConditionedMLP(nn.Module):
@@ -40,6 +41,12 @@ class ConditionedMLP(nn.Module):
         """(weight [out, in], bias [out]) of every layer, views of `params`."""
         return self.spec.split(self.params)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None, cond_index: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cond: Tensor | None = None,
+        cond_index: Tensor | None = None,
+        precision: Precision = "float32",
+    ) -> Tensor:
         """[n, d_out] of x [n, d_in]; sample i sees `cond[cond_index[i]]` (`cond[0]` without an index)."""
-        return conditioned_mlp(x, self.params, self.spec, cond, cond_index)
+        return conditioned_mlp(x, self.params, self.spec, cond, cond_index, precision)

@@ -85,6 +85,19 @@ class OccupancyGrid(nn.Module):
             grid = grid * self._dilated(self.last_seen > seen_since)
         self.density_bitfield.copy_(pack_bitfield(grid.contiguous(), threshold))
 
+    def vertices_read(self, n_cells: int) -> Tensor:
+        """Which vertices of a lattice over the box are read by points in allowed cells.
+
+        Args:
+            n_cells: of the lattice along each side.
+
+        Returns:
+            bool [n_cells + 1, n_cells + 1, n_cells + 1] by x, y, z.
+        """
+        box = self.allowed[self._linear_to_morton()].view(1, *(self.resolution,) * 3).float()
+        cells = nn.functional.adaptive_max_pool3d(box, n_cells)
+        return nn.functional.max_pool3d(cells, 2, stride=1, padding=1)[0] > 0
+
     @property
     def share(self) -> float:
         """Share of the cells that the march walks, 0 to 1."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nerfad.errors import NerfadError
 from nerfad.runtime import avatar_file
 
 _KINDS = ("hash", "tiled", "dense")
@@ -20,9 +21,17 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
         avatar: a loaded `nerfad.engine.render.Avatar`.
         path: the file to write.
         table_dtype: "float16" (half the size, and faster) or "float32" for the grids' tables.
+
+    Raises:
+        NerfadError: the run's field is one that the runtime does not draw.
     """
     model = avatar.model
     head, torso = model.head, model.torso
+    if not head.exportable:
+        raise NerfadError(
+            "the torch-free runtime draws the plain hash-grid field only; export a run that was trained "
+            "without identity features (--identity.enabled False) and with --field.kind hashgrid."
+        )
     arrays = {
         "head.table": _array(head.field.encoding.table, table_dtype),
         "head.sigma": _array(head.field.density_net.params),

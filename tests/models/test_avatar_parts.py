@@ -8,7 +8,8 @@ import torch
 from nerfad.cameras import Camera
 from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.models.avatar import AvatarModel, body_in_heights, moved_cameras, picture_points
-from nerfad.models.renderer import SceneBox
+from nerfad.models.field import TalkingField
+from nerfad.models.renderer import HeadRenderer, SceneBox
 from nerfad.models.torso import undo_similarity
 
 CAMERA = Camera(48.0, 48.0, 16.0, 16.0, 32, 32)
@@ -16,10 +17,11 @@ CAMERA = Camera(48.0, 48.0, 16.0, 16.0, 32, 32)
 
 def small_model(**changes) -> AvatarModel:
     torch.manual_seed(0)
+    field = FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16)
+    occupancy = OccupancyConfig(resolution=16, n_steps=32)
     return AvatarModel(
-        FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
+        HeadRenderer(TalkingField(field, 3 + changes.get("n_appearance", 0)), occupancy),
         TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
-        OccupancyConfig(resolution=16, n_steps=32),
         n_codes=3,
         **changes,
     )

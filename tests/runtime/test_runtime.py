@@ -14,6 +14,8 @@ from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.engine.drawing import draw_frame
 from nerfad.errors import InputFileError
 from nerfad.models.avatar import AvatarModel, body_in_heights
+from nerfad.models.field import TalkingField
+from nerfad.models.renderer import HeadRenderer
 from nerfad.runtime import Renderer, avatar_file, build_info, cpu_features
 from nerfad.runtime.export import export_avatar
 
@@ -25,10 +27,10 @@ HEIGHT, WIDTH, N_CODES = 24, 20, 5
 def make_avatar(torso=True, seed=0) -> SimpleNamespace:
     """A random model in the shape of a trained run: what `export_avatar` takes."""
     torch.manual_seed(seed)
+    field = FieldConfig(n_levels=4, finest_resolution=64, log2_table_size=10, density_bias=3.0)
     model = AvatarModel(
-        FieldConfig(n_levels=4, finest_resolution=64, log2_table_size=10, density_bias=3.0),
+        HeadRenderer(TalkingField(field, N_CODES), OccupancyConfig(resolution=16, n_steps=64)),
         TorsoConfig(enabled=torso, n_levels=4, finest_resolution=32, log2_table_size=10),
-        OccupancyConfig(resolution=16, n_steps=64),
         N_CODES,
     )
     with torch.no_grad():

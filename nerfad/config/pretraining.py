@@ -1,119 +1,12 @@
-"""The settings of training runs: frozen, validated, stored in every checkpoint."""
+"""Settings of the two pre-trainings: AU-Attention and the fusion."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nerfad.errors import NerfadError
-
-
-class ConfigError(NerfadError):
-    """A setting is out of its range, or two settings contradict each other."""
-
-
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise ConfigError(sentence)
-
-
-def _require_budget(minutes: float | None, steps: int | None) -> None:
-    _require(minutes is None or minutes > 0, "--minutes must be more than 0.")
-    _require(steps is None or steps > 0, "--steps must be more than 0.")
-    _require(minutes is None or steps is None, "give --minutes or --steps, not both.")
-
-
-@dataclass(frozen=True)
-class FieldConfig:
-    """The conditional radiance field: a hash grid and two small conditioned networks."""
-
-    n_levels: int = 16
-    n_features: int = 2
-    base_resolution: int = 16
-    finest_resolution: int = 512
-    log2_table_size: int = 14
-    width: int = 64
-    n_hidden_density: int = 1
-    n_hidden_color: int = 2
-    n_geometry: int = 15
-    density_bias: float = -1.0
-
-    def __post_init__(self) -> None:
-        _require(8 <= self.log2_table_size <= 24, "field.log2_table_size must be between 8 and 24.")
-        _require(16 <= self.width <= 128, "field.width must be between 16 and 128.")
-        _require(
-            self.base_resolution <= self.finest_resolution,
-            "field.base_resolution must not exceed field.finest_resolution.",
-        )
-
-
-@dataclass(frozen=True)
-class TorsoConfig:
-    """The picture of neck and torso, drawn under the head and moved by a learnt 2-D deformation."""
-
-    enabled: bool = True
-    n_levels: int = 12
-    n_features: int = 2
-    base_resolution: int = 8
-    finest_resolution: int = 1024
-    log2_table_size: int = 16
-    width: int = 32
-    n_hidden: int = 1
-    deformation_octaves: int = 4
-    max_deformation: float = 0.1
-
-
-@dataclass(frozen=True)
-class OccupancyConfig:
-    """Which part of the box is looked at."""
-
-    resolution: int = 128
-    n_steps: int = 128
-    max_samples_per_ray: int = 128
-    n_conditions: int = 4
-    threshold: float = 6.0
-    visible_weight: float = 0.03
-
-    def __post_init__(self) -> None:
-        _require(
-            self.resolution in (16, 32, 64, 128, 256),
-            "occupancy.resolution must be a power of two from 16 to 256.",
-        )
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How the parameters are fitted."""
-
-    n_rays: int = 2048
-    n_frames: int = 4
-    mouth_share: float = 0.25
-    torso_share: float = 0.25
-    lr_table: float = 1e-2
-    lr_networks: float = 2e-3
-    lr_poses: float = 2e-4
-    hold_share: float = 0.3
-    final_lr: float = 0.03
-    weight_decay: float = 1e-4
-    condition_noise: float = 0.1
-    true_code_share: float = 0.5
-    appearance_dims: int = 0
-    alpha_weight: float = 5e-3
-    opaque_weight: float = 0.01
-    triple_share: float = 0.25
-    smooth_weight: float = 0.003
-    refine_poses: bool = False
-
-    def __post_init__(self) -> None:
-        _require(
-            self.n_rays >= self.n_frames >= 1, "optim.n_rays must be at least optim.n_frames, and that 1."
-        )
-        _require(
-            0 <= self.mouth_share + self.torso_share <= 1,
-            "optim.mouth_share and optim.torso_share must sum to at most 1.",
-        )
+from nerfad.config.values import require, require_budget
 
 
 @dataclass(frozen=True)
@@ -138,7 +31,7 @@ class AttentionWeights:
 
     def __post_init__(self) -> None:
         for name in ("adversarial", "code", "cycle", "gradient_penalty", "mask_variation"):
-            _require(getattr(self, name) >= 0, f"weights.{name} must not be negative.")
+            require(getattr(self, name) >= 0, f"weights.{name} must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -202,13 +95,11 @@ class AttentionConfig:
         object.__setattr__(self, "datasets", tuple(str(path) for path in self.datasets))
         object.__setattr__(self, "units", tuple(self.units))
         object.__setattr__(self, "out", Path(self.out))
-        _require(len(self.datasets) > 0, "give at least one data set.")
-        _require_budget(self.minutes, self.steps)
-        _require(self.width >= 1, "--width must be at least 1.")
-        _require(
-            self.size >= 16 and self.size % 16 == 0, f"--size must be a multiple of 16, not {self.size}."
-        )
-        _require(
+        require(len(self.datasets) > 0, "give at least one data set.")
+        require_budget(self.minutes, self.steps)
+        require(self.width >= 1, "--width must be at least 1.")
+        require(self.size >= 16 and self.size % 16 == 0, f"--size must be a multiple of 16, not {self.size}.")
+        require(
             min(self.batch_size, self.critic_steps, self.critic_width) >= 1,
             "batch_size, critic_steps and critic_width must be at least 1.",
         )
@@ -227,7 +118,7 @@ class FusionWeights:
     au: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(min(self.reconstruction, self.au) >= 0, "the weights must not be negative.")
+        require(min(self.reconstruction, self.au) >= 0, "the weights must not be negative.")
 
 
 REFERENCES = ("fixed", "random")
@@ -300,110 +191,26 @@ class FusionConfig:
         object.__setattr__(self, "out", Path(self.out))
         if self.attention is not None:
             object.__setattr__(self, "attention", Path(self.attention))
-        _require(len(self.datasets) > 0, "give at least one data set.")
-        _require_budget(self.minutes, self.steps)
-        _require(
+        require(len(self.datasets) > 0, "give at least one data set.")
+        require_budget(self.minutes, self.steps)
+        require(
             self.attention is not None or not self.use_attention,
             "--attention RUN is needed (see `nerfad pretrain-attention`), or --no-use-attention.",
         )
-        _require(self.width >= 1 and self.classifier_width >= 1, "--width must be at least 1.")
-        _require(
+        require(self.width >= 1 and self.classifier_width >= 1, "--width must be at least 1.")
+        require(
             self.size >= 32 and self.size % 16 == 0,
             f"--size must be a multiple of 16 and at least 32, not {self.size}.",
         )
-        _require(
+        require(
             self.reference in REFERENCES,
             f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
         )
-        _require(
+        require(
             set(self.features.split("+")) <= {"speech", "phones", "mel"} or self.features == "auto",
             f"--features must be auto, or speech, phones, mel joined by +, not {self.features!r}.",
         )
-        _require(
+        require(
             self.batch_size >= 1 and self.classifier_steps >= 1,
             "batch_size and classifier_steps must be at least 1.",
         )
-
-
-PRESETS = ("default", "streaming")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that `nerfad train` can be told.
-
-    Args:
-        dataset: the data set folder.
-        out: the run's folder; a second call with the same folder resumes.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
-        steps: number of optimiser steps instead of a time.
-        seed: seed of every random choice.
-        size: rows of the pictures to train at; None keeps those of the data set.
-        preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
-        lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
-        fusion: run of `nerfad pretrain-fusion` on this data set: the field is then conditioned on the fused
-            Audio-face (eq. 7) instead of on expression codes.
-        device: "cpu", "cuda" or "cuda:1".
-        threads: CPU threads; 0 leaves torch's choice.
-        preview_every_s: seconds between preview pictures; 0 for none.
-        save_every_s: seconds between checkpoints.
-    """
-
-    dataset: Path
-    out: Path
-    minutes: float | None = None
-    steps: int | None = None
-    seed: int = 0
-    size: int | None = None
-    preset: str = "default"
-    lookahead_s: float | None = None
-    fusion: Path | None = None
-    threads: int = 0
-    device: str = "cpu"
-    preview_every_s: float = 60.0
-    save_every_s: float = 60.0
-    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
-    torso: TorsoConfig = dataclasses.field(default_factory=TorsoConfig)
-    occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
-    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset", Path(self.dataset))
-        if self.fusion is not None:
-            object.__setattr__(self, "fusion", Path(self.fusion))
-            _require(
-                self.lookahead_s is None and self.preset == "default",
-                "--fusion brings its own look-ahead; leave --lookahead-s and --preset out.",
-            )
-        object.__setattr__(self, "out", Path(self.out))
-        _require_budget(self.minutes, self.steps)
-        _require(
-            self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}."
-        )
-        _require(
-            self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."
-        )
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as JSON values."""
-    values = dataclasses.asdict(config)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-
-
-def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`; entries that this version does not know are left out."""
-    arguments = {}
-    for item in dataclasses.fields(kind):
-        if item.name in values:
-            value, nested = values[item.name], item.default_factory
-            if isinstance(nested, type) and dataclasses.is_dataclass(nested) and isinstance(value, dict):
-                value = from_dict(nested, value)
-            arguments[item.name] = value
-    return kind(**arguments)
-
-
-def resumed(old: Any, new: Any, *names: str) -> Any:
-    """The settings of an earlier call with the budget of a new one, where it gives one, and its `names`."""
-    budget = ("minutes", "steps") if new.minutes is not None or new.steps is not None else ()
-    return dataclasses.replace(old, **{name: getattr(new, name) for name in (*budget, *names)})

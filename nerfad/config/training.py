@@ -1,0 +1,131 @@
+"""Settings of `nerfad train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nerfad.config.fields import FieldConfig, IdentityOptions, OccupancyConfig, PaperFieldConfig, TorsoConfig
+from nerfad.config.values import from_dict, require, require_budget
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the parameters are fitted.
+
+    `lr_mlp` is for the paper's field (`--field.kind mlp`), `lr_networks` for every other network.
+    """
+
+    n_rays: int = 2048
+    n_frames: int = 4
+    mouth_share: float = 0.25
+    torso_share: float = 0.25
+    lr_table: float = 1e-2
+    lr_networks: float = 2e-3
+    lr_poses: float = 2e-4
+    lr_mlp: float = 5e-4
+    hold_share: float = 0.3
+    final_lr: float = 0.03
+    weight_decay: float = 1e-4
+    condition_noise: float = 0.1
+    true_code_share: float = 0.5
+    appearance_dims: int = 0
+    alpha_weight: float = 5e-3
+    opaque_weight: float = 0.01
+    triple_share: float = 0.25
+    smooth_weight: float = 0.003
+    refine_poses: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.n_rays >= self.n_frames >= 1, "optim.n_rays must be at least optim.n_frames, and that 1."
+        )
+        require(
+            0 <= self.mouth_share + self.torso_share <= 1,
+            "optim.mouth_share and optim.torso_share must sum to at most 1.",
+        )
+
+
+PRESETS = ("default", "streaming")
+CODES = ("auto", "measured", "learnt", "none")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `nerfad train` can be told.
+
+    Args:
+        dataset: the data set folder.
+        out: the run's folder; a second call with the same folder resumes.
+        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        steps: number of optimiser steps instead of a time.
+        seed: seed of every random choice.
+        size: rows of the pictures to train at; None keeps those of the data set.
+        preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
+        lookahead_s: seconds of sound after a frame that it may depend on; None: by the preset.
+        fusion: run of `nerfad pretrain-fusion` on this data set: the field is then conditioned on the fused
+            Audio-face (eq. 7) instead of on expression codes.
+        codes: what else conditions it: "measured" expression codes that the sound predicts; codes "learnt"
+            through the field (the plain audio-conditioned field); "none", a field without sound; "auto":
+            measured where something can be measured, else learnt.
+        device: "cpu", "cuda" or "cuda:1".
+        threads: CPU threads; 0 leaves torch's choice.
+        preview_every_s: seconds between preview pictures; 0 for none.
+        save_every_s: seconds between checkpoints.
+    """
+
+    dataset: Path
+    out: Path
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    size: int | None = None
+    preset: str = "default"
+    lookahead_s: float | None = None
+    fusion: Path | None = None
+    codes: str = "auto"
+    threads: int = 0
+    device: str = "cpu"
+    preview_every_s: float = 60.0
+    save_every_s: float = 60.0
+    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
+    paper_field: PaperFieldConfig = dataclasses.field(default_factory=PaperFieldConfig)
+    identity: IdentityOptions = dataclasses.field(default_factory=IdentityOptions)
+    torso: TorsoConfig = dataclasses.field(default_factory=TorsoConfig)
+    occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", Path(self.dataset))
+        if self.fusion is not None:
+            object.__setattr__(self, "fusion", Path(self.fusion))
+            require(
+                self.lookahead_s is None and self.preset == "default",
+                "--fusion brings its own look-ahead; leave --lookahead-s and --preset out.",
+            )
+            require(self.codes == "auto", "--fusion brings its own condition; leave --codes out.")
+        object.__setattr__(self, "out", Path(self.out))
+        require_budget(self.minutes, self.steps)
+        require(self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}.")
+        require(
+            self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."
+        )
+        require(self.codes in CODES, f"--codes must be one of {', '.join(CODES)}, not {self.codes!r}.")
+        require(
+            self.codes != "none" or not self.identity.audio_in_offset,
+            "identity.audio_in_offset needs sound; leave --codes none out.",
+        )
+
+    @property
+    def uses_identity(self) -> bool:
+        """Whether the field sees identity features."""
+        enabled = self.identity.enabled
+        return self.fusion is not None if enabled is None else enabled
+
+
+def train_config_of(values: dict[str, Any]) -> TrainConfig:
+    """The settings in a checkpoint; runs from before identity features have none."""
+    config: TrainConfig = from_dict(TrainConfig, {"identity": {"enabled": False}, **values})
+    return config

@@ -1,0 +1,51 @@
+"""Which field a run draws its head with."""
+
+from __future__ import annotations
+
+from nerfad.config import TrainConfig
+from nerfad.models.field import TalkingField
+from nerfad.models.identity_features import IdentityConfig, IdentityEncoder, References
+from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
+from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
+from nerfad.models.paper_field import PaperRenderer
+from nerfad.models.renderer import HeadRenderer
+
+Head = HeadRenderer | PaperRenderer
+
+
+def build_head(config: TrainConfig, n_cond: int, references: References | None) -> Head:
+    """The renderer that `config` asks for; a baked identity is empty until `BakedIdentity.bake`.
+
+    Args:
+        n_cond: length of the condition.
+        references: of the identity, exactly if the run uses identity features.
+    """
+    identity = None if references is None else build_identity(config, n_cond, references)
+    if config.field.kind == "mlp":
+        return PaperRenderer(config.paper_field, n_cond, identity)
+    if identity is None:
+        return HeadRenderer(TalkingField(config.field, n_cond), config.occupancy)
+    return IdentityHeadRenderer(IdentityField(config.field, n_cond, identity), config.occupancy)
+
+
+def build_identity(config: TrainConfig, n_cond: int, references: References) -> PointIdentity | BakedIdentity:
+    """The source of identity features in the form that `config` asks for."""
+    options = config.identity
+    sizes = IdentityConfig(
+        n_channels=options.channels,
+        slot_width=options.slot_width,
+        audio_in_offset=options.audio_in_offset,
+        n_audio=n_cond if options.audio_in_offset else 0,
+    )
+    baked = options.form == "baked"
+    # The paper's field sees all of f_id, unless that is too much for a lattice.
+    projected = baked or config.field.kind == "hashgrid"
+    points = PointIdentity(IdentityEncoder(sizes), references, projected)
+    return BakedIdentity(points, options.lattice_resolution, bake=False) if baked else points
+
+
+def identity_of(head: Head) -> PointIdentity | BakedIdentity | None:
+    """The head's source of identity features, if it has one."""
+    if isinstance(head, PaperRenderer):
+        return head.identity
+    return head.field.identity if isinstance(head, IdentityHeadRenderer) else None
