@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 from nerfad.cli.console import complain, progress_bar, say
 from nerfad.cli.pretrain_fusion import pretrain_fusion
 from nerfad.cli.train import train
+from nerfad.cli.train_base import train_base
 from nerfad.config import AttentionConfig, AttentionWeights
 from nerfad.errors import NerfadError
 
@@ -91,6 +92,7 @@ def fetch(models: Path | None = None) -> None:
 
 
 app.command(train)
+app.command(train_base)
 
 
 @app.command

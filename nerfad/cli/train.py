@@ -28,6 +28,9 @@ def train(
     lookahead_s: float | None = None,
     fusion: Path | None = None,
     codes: Literal["auto", "measured", "learnt", "none"] = "auto",
+    base: Path | None = None,
+    clip_s: float | None = None,
+    report_at: tuple[int, ...] = (),
     threads: int = 0,
     device: str = "cpu",
     preview_every_s: float = 60.0,
@@ -54,6 +57,9 @@ def train(
         fusion: run of pretrain-fusion on this data set: condition the field on the fused Audio-face.
         codes: without a fusion, condition it on codes measured on the frames, on codes learnt through the
             field (a plain audio-conditioned field), or on no sound at all; auto measures where it can.
+        base: run of train-base to start from; brings its fusion, if none is named.
+        clip_s: learn from so many seconds only, the first ones of the training part.
+        report_at: steps at which a copy of the checkpoint is kept in OUT/at_STEP, to be evaluated.
         threads: CPU threads; 0 leaves the choice to torch.
         device: cpu, cuda or cuda:1.
         preview_every_s: seconds between preview pictures; 0 for none.
@@ -78,6 +84,9 @@ def train(
         lookahead_s=lookahead_s,
         fusion=fusion,
         codes=codes,
+        base=base,
+        clip_s=clip_s,
+        report_at=report_at,
         threads=threads,
         device=device,
         preview_every_s=preview_every_s,

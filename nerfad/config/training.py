@@ -70,6 +70,9 @@ class TrainConfig:
         codes: what else conditions it: "measured" expression codes that the sound predicts; codes "learnt"
             through the field (the plain audio-conditioned field); "none", a field without sound; "auto":
             measured where something can be measured, else learnt.
+        base: run of `nerfad train-base` whose field, identity encoder and E_f this run starts from.
+        clip_s: seconds of the training split to learn from, its first ones; None: all. The test split stays.
+        report_at: steps at which a copy of the checkpoint goes to `out`/at_STEP.
         device: "cpu", "cuda" or "cuda:1".
         threads: CPU threads; 0 leaves torch's choice.
         preview_every_s: seconds between preview pictures; 0 for none.
@@ -86,6 +89,9 @@ class TrainConfig:
     lookahead_s: float | None = None
     fusion: Path | None = None
     codes: str = "auto"
+    base: Path | None = None
+    clip_s: float | None = None
+    report_at: tuple[int, ...] = ()
     threads: int = 0
     device: str = "cpu"
     preview_every_s: float = 60.0
@@ -99,19 +105,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", Path(self.dataset))
-        if self.fusion is not None:
-            object.__setattr__(self, "fusion", Path(self.fusion))
-            require(
-                self.lookahead_s is None and self.preset == "default",
-                "--fusion brings its own look-ahead; leave --lookahead-s and --preset out.",
-            )
-            require(self.codes == "auto", "--fusion brings its own condition; leave --codes out.")
+        object.__setattr__(self, "report_at", tuple(self.report_at))
+        for name in ("fusion", "base"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+                require(
+                    self.lookahead_s is None and self.preset == "default",
+                    f"--{name} brings its own look-ahead; leave --lookahead-s and --preset out.",
+                )
+                require(self.codes == "auto", f"--{name} brings its own condition; leave --codes out.")
         object.__setattr__(self, "out", Path(self.out))
         require_budget(self.minutes, self.steps)
         require(self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}.")
         require(
             self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."
         )
+        require(self.clip_s is None or self.clip_s > 0, "--clip-s must be more than 0.")
+        require(all(step > 0 for step in self.report_at), "--report-at takes numbers of steps above 0.")
         require(self.codes in CODES, f"--codes must be one of {', '.join(CODES)}, not {self.codes!r}.")
         require(
             self.codes != "none" or not self.identity.audio_in_offset,
@@ -122,7 +132,7 @@ class TrainConfig:
     def uses_identity(self) -> bool:
         """Whether the field sees identity features."""
         enabled = self.identity.enabled
-        return self.fusion is not None if enabled is None else enabled
+        return (self.fusion or self.base) is not None if enabled is None else enabled
 
 
 def train_config_of(values: dict[str, Any]) -> TrainConfig:

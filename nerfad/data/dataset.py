@@ -53,6 +53,7 @@ class Dataset:
     near: float = 0.05
     far: float = 1e10
     rects: dict[str, np.ndarray] = field(default_factory=dict)
+    clip_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -81,13 +82,15 @@ class Dataset:
         """Training and test positions, int64, in time order.
 
         The last fifth is the test set; training frames whose audio window would touch that of any test
-        frame are left out.
+        frame are left out. With `clip_s`, so are those later than so many seconds after the first frame.
         """
         n_train = len(self) - round(TEST_SHARE * len(self))
         first, width = window_rows(self.frame_times, lookback_s, lookahead_s)
         train = np.arange(n_train, dtype=np.int64)
         if n_train < len(self):
             train = train[first[:n_train] + width <= first[n_train:].min()]
+        if self.clip_s is not None:
+            train = train[self.frame_times[train] - self.frame_times[0] < self.clip_s]
         return train, np.arange(n_train, len(self), dtype=np.int64)
 
     def image(self, i: int) -> np.ndarray:

@@ -72,6 +72,9 @@ class BudgetedRun(ABC):
     def n_items(self) -> int:
         """Rays, crops or faces of the last step, for the report."""
 
+    def stepped(self) -> None:  # noqa: B027 (most runs have nothing to do)
+        """What else is to be done after a step."""
+
     @abstractmethod
     def preview(self) -> None:
         """Save a picture of what has been learnt."""
@@ -92,6 +95,7 @@ class BudgetedRun(ABC):
             while self.share < 1.0 and not stop.requested:
                 figures = self.trainer.step(self.share)
                 self.log.add(self.n_items(), **figures)
+                self.stepped()
                 if self.log.due:
                     self._report()
                 now = time.perf_counter()

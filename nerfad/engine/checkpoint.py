@@ -24,6 +24,13 @@ FORMAT = "nerfad-checkpoint"
 FORMAT_VERSION = 1
 META_NAME = "checkpoint.json"
 
+_RUNS = {
+    None: "a run of `nerfad train`",
+    "base": "a run of `nerfad train-base`",
+    "fusion": "a run of `nerfad pretrain-fusion`",
+    "attention": "a run of `nerfad pretrain-attention`",
+}
+
 CONVENTIONS = {
     "c2w": "OpenGL camera-to-world; x right, y up, the camera looks along -z; scene units",
     "box": "unit cube = (scene - origin) / side",
@@ -62,6 +69,15 @@ class Checkpoint:
                 f"{self.run}: its {prefix} was laid out by nerfad {made_by} in a way that this version does "
                 "not know; train again into another --out, or use the nerfad that made it."
             ) from None
+
+    def require_kind(self, kind: str | None) -> None:
+        """Raise CheckpointError unless this is a run of that kind; None is an avatar."""
+        found = self.meta.get("kind")
+        if found != kind:
+            raise CheckpointError(
+                f"{self.run}: holds {_RUNS.get(found, 'something else')}, not {_RUNS[kind]}; choose another "
+                "folder."
+            )
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raise CheckpointError unless this checkpoint was trained on `dataset`."""

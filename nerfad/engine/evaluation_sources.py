@@ -91,12 +91,17 @@ class AvatarSource:
     label = "rendered"
 
     def __init__(
-        self, avatar: Avatar, dataset: Dataset, steps: int | None = None, torso: str = "frame"
+        self,
+        avatar: Avatar,
+        dataset: Dataset,
+        steps: int | None = None,
+        torso: str = "frame",
+        clip_s: float | None = None,
     ) -> None:
         self.torso = torso
         self.avatar = avatar
         self.dataset = dataset
-        self.steps = steps
+        self.steps, self.clip_s = steps, clip_s
         voice = avatar.voice
         self.train, self.positions = dataset.split(voice.lookback_s, voice.lookahead_s)
         self.render_seconds: list[float] = []
@@ -114,8 +119,10 @@ class AvatarSource:
 
         saved = checkpoint.load(Path(run))
         data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
+        saved.require_kind(None)
         saved.check_dataset(data)
-        return cls(Avatar.load(Path(run), device), data, saved.meta.get("step"), torso)
+        clip_s = saved.meta["config"].get("clip_s")
+        return cls(Avatar.load(Path(run), device), data, saved.meta.get("step"), torso, clip_s)
 
     def _render(
         self,
@@ -169,6 +176,7 @@ class AvatarSource:
             "known_from_held_out_frames": known,
             "blinks": "not taken from the held-out frames",
             "trained_steps": self.steps,
+            "trained_on_first_seconds": self.clip_s,
         }
 
 

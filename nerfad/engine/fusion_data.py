@@ -219,6 +219,18 @@ def cut_faces(
     return frames, masker(torch.from_numpy(pictures), own), own
 
 
+def usual_face(dataset: Dataset, masker: Masker, size: int, audio: AudioConfig) -> Tensor:
+    """I_aud-face of the training frame whose code is the most usual, uint8 [1, s, s, 3].
+
+    Raises:
+        DatasetError: the data set lacks faces, frames or action units.
+    """
+    frames, faces, codes = cut_faces(dataset, masker, fusion_split(dataset, audio)[0], size)
+    check_length(dataset, len(frames))
+    usual = usual_frame(codes)
+    return faces[usual : usual + 1]
+
+
 def load_fusion_data(
     config: FusionConfig, masker: Masker, net: AudioNet | None = None, progress: Progress | None = None
 ) -> tuple[FusionData, AudioNet]:
@@ -247,7 +259,7 @@ def load_fusion_data(
             with seeded(config.seed):
                 net, heard = prepare_encoder(dataset, frames, AUDIO_SIZE, audio)
         else:
-            _check_sound(net, dataset)
+            check_sound(net, dataset)
             heard = person_windows(net, dataset)
         near = neighbours_of(dataset.segments, frames)
         faces.append(own_faces)
@@ -292,7 +304,8 @@ def usual_frame(codes: Tensor) -> int:
     return int((codes - codes.median(0).values).square().sum(1).argmin())
 
 
-def _check_sound(net: AudioNet, dataset: Dataset) -> None:
+def check_sound(net: AudioNet, dataset: Dataset) -> None:
+    """Raise DatasetError unless `net` can hear the data set's sound."""
     given = dataset.audio_kind != "mel"
     same = (net.config.features == "windows") == given
     if same and given:

@@ -24,18 +24,20 @@ class Lattices:
     def __init__(self, heads: Sequence[Head], every: int) -> None:
         self.heads = [head for head in heads if isinstance(identity_of(head), BakedIdentity)]
         self.every = every
+        self.n_steps = 0
         self._inside: list[Callable[[Tensor], Tensor] | None] | None = None
 
-    def before_step(self, n_steps: int) -> None:
-        """Call with the steps done before, once the gradients of a step are there."""
-        if self._is_due(n_steps):
+    def before_step(self) -> None:
+        """Call once the gradients of a step are there."""
+        if self._is_due():
             for lattice in self._all():
                 lattice.pull_back()
 
-    def after_step(self, n_steps: int) -> None:
-        """Call with the same number once the optimiser has moved."""
-        if self._is_due(n_steps):
+    def after_step(self) -> None:
+        """Call once the optimiser has moved."""
+        if self._is_due():
             self.bake()
+        self.n_steps += 1
 
     def bake(self) -> None:
         """Renew what the fields read of all lattices."""
@@ -49,14 +51,15 @@ class Lattices:
         grads = {f"lattice{k}": lattice.table.grad for k, lattice in enumerate(self._all())}
         return {name: grad.clone() for name, grad in grads.items() if grad is not None}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`."""
+    def load_state(self, n_steps: int, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`, after `n_steps` steps."""
+        self.n_steps = n_steps
         for k, lattice in enumerate(self._all()):
             grad = state.get(f"lattice{k}")
             lattice.table.grad = None if grad is None else grad.to(lattice.table.device, copy=True)
 
-    def _is_due(self, n_steps: int) -> bool:
-        return len(self.heads) > 0 and (n_steps + 1) % self.every == 0
+    def _is_due(self) -> bool:
+        return len(self.heads) > 0 and (self.n_steps + 1) % self.every == 0
 
     def _all(self) -> list[BakedIdentity]:
         found = [identity_of(head) for head in self.heads]

@@ -75,6 +75,10 @@ class Fusion:
     references: Tensor
     meta: dict[str, Any]
 
+    def knows(self, dataset: Dataset) -> bool:
+        """Whether the data set is one that the run was trained on."""
+        return dataset.fingerprint() in [entry["fingerprint"] for entry in self.meta["datasets"]]
+
     def person(self, dataset: Dataset) -> int:
         """Which of the run's people the data set shows.
 

@@ -94,6 +94,11 @@ class RunLog:
         if self._board is not None:
             self._board.add_image("preview", picture, step, dataformats="HWC")
 
+    def median(self, name: str) -> float:
+        """Median over the log of a figure, 0 before the first report."""
+        values = [entry[name] for entry in self.entries if name in entry]
+        return float(np.median(values)) if values else 0.0
+
     def close(self) -> None:
         if self._board is not None:
             self._board.close()

@@ -43,6 +43,7 @@ class Avatar:
     """
 
     def __init__(self, saved: checkpoint.Checkpoint, device: str = "cpu") -> None:
+        saved.require_kind(None)
         self.device = checked_device(device)
         self.run = saved.run
         self.meta: dict[str, Any] = saved.meta

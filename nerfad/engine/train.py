@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import TrainConfig, resumed, to_dict, train_config_of
+from nerfad.config import TrainConfig, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.base import load_base
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.build import carve, fresh_model, restored_model, scene_of
 from nerfad.engine.checkpoint import Checkpoint
@@ -33,6 +34,7 @@ from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import FrameStore
+from nerfad.engine.settings import resumed_train_config
 from nerfad.engine.train_audio import fit_audio
 from nerfad.engine.trainer import Trainer
 from nerfad.engine.voice import CodeVoice, FusedVoice, SilentVoice, Voice, restored_voice
@@ -47,8 +49,6 @@ __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 MIN_WINDOWS = 3
 """Audio windows that must fit into the training part: with less, leaving some time out leaves nothing."""
 STREAMING_LOOKAHEAD_S = 0.12
-_FIXED = ("fusion", "codes", "field", "paper_field", "identity")
-"""What a second call may not change; where it says nothing, the first call's settings hold."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
     torch.manual_seed(config.seed)
     saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
     if saved is not None:
-        config = _resumed_config(config, saved)
+        saved.require_kind(None)
+        if config.size is not None and config.size != saved.meta["camera"]["height"]:
+            raise CheckpointError(
+                f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
+                "choose another --out."
+            )
+        config = resumed_train_config(config, saved)
     dataset = load_dataset(config.dataset, config.size)
     if saved is not None:
         saved.check_dataset(dataset)
@@ -103,7 +109,11 @@ class TrainingRun(BudgetedRun):
         progress: Progress | None,
         started: float,
     ) -> None:
+        self.base = load_base(config.base) if config.base is not None and saved is None else None
+        if self.base is not None:
+            config = self.base.settings(config)
         self.config, self.dataset = config, dataset
+        dataset.clip_s = config.clip_s
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
@@ -149,6 +159,8 @@ class TrainingRun(BudgetedRun):
             return SilentVoice(audio.lookback_s, audio.lookahead_s)
         if self.fusion is None:
             return None
+        if self.base is not None and not self.fusion.knows(self.dataset):
+            return FusedVoice.of_newcomer(self.fusion, self.dataset)
         return FusedVoice.of(self.fusion, self.fusion.person(self.dataset), self.dataset.fps)
 
     def _conditions(self, saved: Checkpoint | None) -> Conditions:
@@ -182,6 +194,8 @@ class TrainingRun(BudgetedRun):
         if saved is not None:
             trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))
             return trainer
+        if self.base is not None and isinstance(self.voice, FusedVoice):
+            self.base.give(model, self.voice.encoder)
         self.log.stage(0.0, "carving the visual hull")
         carve(model.head, self.store, scene)
         trainer.lattices.bake()
@@ -189,15 +203,16 @@ class TrainingRun(BudgetedRun):
 
     def preview(self) -> None:
         """Draw a training frame as the avatar hears it, beside the truth."""
-        k = len(self.store) // 2
-        model, scene = self.trainer.model, self.trainer.scene
-        cond = torch.nn.functional.pad(self.conditions.heard(k), (0, model.n_appearance))
-        plate = self.store.plate.float() / 255
-        frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate, surface_depth=False)
-        self.log.preview(self.trainer.n_steps, self.store.images[k].cpu().numpy(), frame.image)
+        self.log.preview(self.trainer.n_steps, *preview_of(self.trainer))
 
-    def save(self) -> None:
-        """Write the checkpoint and train.json."""
+    def stepped(self) -> None:
+        """Keep a copy of the checkpoint where one was asked for."""
+        if self.trainer.n_steps in self.config.report_at:
+            self.save(self.config.out / f"at_{self.trainer.n_steps}")
+
+    def save(self, out: Path | None = None) -> None:
+        """Write the checkpoint and train.json, to the run's folder or another."""
+        out = self.config.out if out is None else out
         camera, voice = self.dataset.camera, self.voice
         assert voice is not None
         meta: dict[str, Any] = {
@@ -231,17 +246,13 @@ class TrainingRun(BudgetedRun):
             "scene.plate": self.store.plate,
             **self.trainer.state(),
         }
-        checkpoint.save(self.config.out, meta, tensors)
+        checkpoint.save(out, meta, tensors)
         summary = {key: meta[key] for key in ("step", "elapsed_s", "config", "backend", "versions", "log")}
         summary["peak_memory_mb"] = round(peak_memory_mb(), 1)
-        summary["rays_per_second"] = self._rays_per_second()
+        summary["rays_per_second"] = self.log.median("rays_per_second")
         summary["audio"] = self.audio_report
-        with atomic_write(self.config.out / "train.json", "w") as file:
+        with atomic_write(out / "train.json", "w") as file:
             json.dump(summary, file, indent=1)
-
-    def _rays_per_second(self) -> float:
-        rates = [entry["rays_per_second"] for entry in self.log.entries]
-        return float(np.median(rates)) if rates else 0.0
 
     def _result(self) -> TrainResult:
         psnr = self.log.entries[-1].get("psnr", float("nan")) if self.log.entries else float("nan")
@@ -250,35 +261,16 @@ class TrainingRun(BudgetedRun):
             self.trainer.n_steps,
             self.elapsed_s,
             psnr,
-            self._rays_per_second(),
+            self.log.median("rays_per_second"),
             peak_memory_mb(),
         )
 
 
-def _resumed_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:
-    """The run's own settings, with the new call's budget; contradictions are refused."""
-    old = train_config_of(saved.meta["config"])
-    if config.size is not None and config.size != saved.meta["camera"]["height"]:
-        raise CheckpointError(
-            f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
-            "choose another --out."
-        )
-    usual = TrainConfig(config.dataset, config.out)
-    for name in _FIXED:
-        asked, known = getattr(config, name), getattr(old, name)
-        if asked not in (getattr(usual, name), known):
-            name, asked, known = _difference(name, asked, known)
-            raise CheckpointError(
-                f"{config.out}: was trained with {name} {known}, not {asked}; choose another --out."
-            )
-    kept = ("dataset", "out", "threads", "device", "preview_every_s", "save_every_s")
-    return resumed(old, config, *kept)
-
-
-def _difference(name: str, asked: Any, known: Any) -> tuple[str, Any, Any]:
-    """The same, or within a group of settings the first two that differ, with the setting's full name."""
-    if not dataclasses.is_dataclass(asked):
-        return name, asked, known
-    names = [item.name for item in dataclasses.fields(asked)]
-    own = next(key for key in names if getattr(asked, key) != getattr(known, key))
-    return f"{name}.{own}", getattr(asked, own), getattr(known, own)
+def preview_of(trainer: Trainer) -> tuple[np.ndarray, np.ndarray]:
+    """The middle training frame and what the model makes of its sound, uint8 [H, W, 3] each."""
+    model, scene, store = trainer.model, trainer.scene, trainer.store
+    k = len(store) // 2
+    cond = torch.nn.functional.pad(trainer.conditions.heard(k), (0, model.n_appearance))
+    plate = store.plate.float() / 255
+    frame = draw_frame(model, scene.camera, scene.c2w[k], scene.body[k], cond, plate, surface_depth=False)
+    return store.images[k].cpu().numpy(), frame.image

@@ -41,6 +41,7 @@ class Trainer:
         model: the avatar, with its box and poses fitted. Model, scene, store and conditions lie on one
             device; chance is drawn on the CPU, so that a seed means the same everywhere.
         seed: of the rays, frames and noise.
+        shared: optimiser and lattices that other trainers step as well; None: this one's own.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Trainer:
         store: FrameStore,
         conditions: Conditions,
         seed: int,
+        shared: tuple[Optimiser, Lattices] | None = None,
     ) -> None:
         self.config, self.model, self.scene = config, model, scene
         self.store, self.conditions = store, conditions
-        self.optimiser = Optimiser(
-            {**dict(model.named_parameters()), **conditions.parameters()}, config.optim
+        self.optimiser, self.lattices = shared or (
+            Optimiser({**dict(model.named_parameters()), **conditions.parameters()}, config.optim),
+            Lattices([model.head], config.identity.rebake_every),
         )
-        self.lattices = Lattices([model.head], config.identity.rebake_every)
         self.generator = torch.Generator("cpu").manual_seed(seed)
         self.n_steps = 0
         self.last_n_rays = 0
@@ -93,9 +95,9 @@ class Trainer:
         )
         loss, figures = self._loss(rays, batch)
         loss.backward()
-        self.lattices.before_step(self.n_steps)
+        self.lattices.before_step()
         self.optimiser.step(lr_scale(self.n_steps, share, optim))
-        self.lattices.after_step(self.n_steps)
+        self.lattices.after_step()
         self.n_steps += 1
         self.last_n_rays = len(batch.pixels)
         self._keep_occupancy(rays)
@@ -171,19 +173,29 @@ class Trainer:
         """Everything beside the model that resuming needs."""
         return {
             **{f"optim.{key}": value for key, value in self.optimiser.state().items()},
-            "loop.generator": self.generator.get_state(),
-            "loop.torch_generator": torch.get_rng_state(),
-            "loop.queue": self._queue.clone(),
             **{f"loop.{key}": value for key, value in self.lattices.state().items()},
+            **{f"loop.{key}": value for key, value in self.own_state().items()},
+        }
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The part of it that is never shared."""
+        return {
+            "generator": self.generator.get_state(),
+            "torch_generator": torch.get_rng_state(),
+            "queue": self._queue.clone(),
         }
 
     def load_state(self, n_steps: int, optim: dict[str, Tensor], loop: dict[str, Tensor]) -> None:
-        self.n_steps = n_steps
         self.optimiser.load_state(optim)
+        self.lattices.load_state(n_steps, loop)
+        self.load_own_state(n_steps, loop)
+
+    def load_own_state(self, n_steps: int, loop: dict[str, Tensor]) -> None:
+        """The inverse of `own_state`, after `n_steps` steps."""
+        self.n_steps = n_steps
         self.generator.set_state(loop["generator"])
         torch.set_rng_state(loop["torch_generator"])
         self._queue = loop["queue"]
-        self.lattices.load_state(loop)
 
 
 def surface_roughness(rays: LayeredRays, labels: Tensor, triples: Tensor) -> Tensor:

@@ -8,15 +8,17 @@ into f^_aud-face; E_f is trained with the field.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nerfad.data.dataset import Dataset
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.checkpoint import Checkpoint
-from nerfad.engine.fusion_data import neighbours_of
+from nerfad.engine.fusion_data import check_sound, check_units, neighbours_of, usual_face
 from nerfad.engine.hearing import hear, heard_windows
 from nerfad.engine.pretrain_fusion import Fusion, decode_faces, restored_net
 from nerfad.models.audio_net import AudioNet
@@ -148,10 +150,26 @@ class FusedVoice:
     @classmethod
     def of(cls, fusion: Fusion, person: int, fps: float) -> FusedVoice:
         """The voice of one of the fusion's people; E_f starts as E_a."""
+        return cls._with(fusion, fusion.references[person : person + 1], fps)
+
+    @classmethod
+    def of_newcomer(cls, fusion: Fusion, dataset: Dataset) -> FusedVoice:
+        """The voice of somebody whom the fusion has never seen, with a reference face of theirs.
+
+        Raises:
+            DatasetError: the data set lacks faces or action units, or its sound is of another kind.
+        """
+        check_sound(fusion.net, dataset)
+        check_units(dataset, fusion.masker.units, Path("the fusion"))
+        size = int(fusion.meta["size"])
+        reference = usual_face(dataset, fusion.masker, size, fusion.net.config)
+        return cls._with(fusion, reference, dataset.fps)
+
+    @classmethod
+    def _with(cls, fusion: Fusion, reference: Tensor, fps: float) -> FusedVoice:
         size, width = int(fusion.meta["size"]), int(fusion.meta["config"]["width"])
         encoder = FaceEncoder(size, width)
         encoder.load_state_dict(fusion.networks.encoder.state_dict())
-        reference = fusion.references[person : person + 1]
         return cls(fusion.net, fusion.networks.requires_grad_(False), reference, encoder, fps)
 
     @property

@@ -45,8 +45,8 @@ def tiny_attention(datasets: tuple[Path, ...], run: Path) -> Path:
     return run
 
 
-def tiny_fusion(datasets: tuple[Path, ...], run: Path, attention: Path | None = None) -> Path:
-    settings = {"width": 2, "size": 32, "features": "mel", "classifier_steps": 2, "classifier_width": 2}
+def tiny_fusion(datasets: tuple[Path, ...], run: Path, attention: Path | None = None, width: int = 2) -> Path:
+    settings = {"width": width, "size": 32, "features": "mel", "classifier_steps": 2, "classifier_width": 2}
     settings |= {"steps": 2, "batch_size": 4, "preview_every_s": 0.0}
     attended = attention is not None
     pretrain_fusion(
