@@ -1,17 +1,35 @@
-"""What a second call of a run may ask for."""
+"""How a call of a training begins, and what a second one may ask for."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import torch
+
 from nerfad.config import TrainConfig, resumed, train_config_of
+from nerfad.engine import checkpoint
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.devices import checked_device
 from nerfad.errors import CheckpointError
 
-_FIXED = ("fusion", "codes", "base", "clip_s", "field", "paper_field", "identity")
+_FIXED = ("size", "fusion", "codes", "base", "clip_s", "field", "paper_field", "identity")
 """What it may not change; where it says nothing, the first call's settings hold."""
 _KEPT = ("dataset", "out", "report_at", "threads", "device", "preview_every_s", "save_every_s")
+
+
+def begun(config: TrainConfig) -> Checkpoint | None:
+    """Set threads and seed for a run; the checkpoint of an earlier call.
+
+    Raises:
+        BackendError: `config.device` is not there.
+        CheckpointError: the checkpoint is damaged.
+    """
+    checked_device(config.device)
+    if config.threads > 0:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    return checkpoint.load(config.out) if checkpoint.exists(config.out) else None
 
 
 def resumed_train_config(config: TrainConfig, saved: Checkpoint) -> TrainConfig:

@@ -28,13 +28,12 @@ from nerfad.engine.conditions import (
     restored_conditions,
     silent_conditions,
 )
-from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import FrameStore
-from nerfad.engine.settings import resumed_train_config
+from nerfad.engine.settings import begun, resumed_train_config
 from nerfad.engine.train_audio import fit_audio
 from nerfad.engine.trainer import Trainer
 from nerfad.engine.voice import CodeVoice, FusedVoice, SilentVoice, Voice, restored_voice
@@ -74,11 +73,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
-    checked_device(config.device)
-    if config.threads > 0:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
+    saved = begun(config)
     if saved is not None:
         saved.require_kind(None)
         if config.size is not None and config.size != saved.meta["camera"]["height"]:
@@ -86,7 +81,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
                 f"{config.out}: was trained at size {saved.meta['camera']['height']}, not {config.size}; "
                 "choose another --out."
             )
-        config = resumed_train_config(config, saved)
+        config = resumed_train_config(dataclasses.replace(config, size=None), saved)
     dataset = load_dataset(config.dataset, config.size)
     if saved is not None:
         saved.check_dataset(dataset)

@@ -25,13 +25,12 @@ from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.build import carve, fresh_model, scene_of
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.conditions import FusedConditions, fused_conditions
-from nerfad.engine.devices import checked_device
 from nerfad.engine.lattices import Lattices
 from nerfad.engine.optim import Optimiser
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import FrameStore
-from nerfad.engine.settings import resumed_train_config
+from nerfad.engine.settings import begun, resumed_train_config
 from nerfad.engine.train import TrainResult, preview_of
 from nerfad.engine.trainer import Scene, Trainer
 from nerfad.engine.voice import FusedVoice
@@ -59,11 +58,7 @@ def train_base(
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
-    checked_device(config.device)
-    if config.threads > 0:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
+    saved = begun(config)
     if saved is not None:
         saved.require_kind(KIND)
         config = resumed_train_config(config, saved)

@@ -187,6 +187,8 @@ def test_a_fusion_that_does_not_know_somebody_is_refused(people, fusion, newcome
 def test_a_base_of_other_people_is_refused(base, people, newcomer, fusion):
     with pytest.raises(CheckpointError, match="was trained on other data sets"):
         train_base((people[0], newcomer), config(people[0], base, fusion=fusion, steps=9))
+    with pytest.raises(CheckpointError, match="was trained with size None, not 16"):
+        train_base(people, config(people[0], base, fusion=fusion, steps=9, size=16))
 
 
 @pytest.mark.parametrize(

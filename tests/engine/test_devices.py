@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import tiny_runs
 import torch
+from test_field_forms import FORMS
 from test_train import config, data, quick_audio  # noqa: F401
 
 from nerfad.data.dataset import load_dataset
@@ -50,6 +52,23 @@ def test_a_step_stays_on_its_device(data, tmp_path, monkeypatch, request, learnt
     run.preview()
 
 
+@pytest.mark.parametrize("form", ["baked", "point", "hearing", "mlp", "mlp baked", "mlp point", "silent"])
+def test_every_form_stays_on_its_device(data, tmp_path, monkeypatch, request, form):  # noqa: F811
+    for name, value in {"FIRST_UPDATE_STEP": 2, "EARLY_UPDATE_EVERY": 2, "PRUNE_FROM_STEP": 3}.items():
+        monkeypatch.setattr(trainer_module, name, value)
+    settings = tiny_runs.config(data, tmp_path, **FORMS[form])
+    run = TrainingRun(settings, load_dataset(data), None, None, time.perf_counter())
+    run.save()
+    avatar = Avatar.load(tmp_path)
+    request.getfixturevalue("meta_by_default")
+    for _ in range(4):
+        figures = run.trainer.step(0.1)
+    assert np.isfinite(list(figures.values())).all()
+    run.preview()
+    condition = np.zeros(avatar.model.n_codes, np.float32)
+    assert avatar.render(avatar.c2w[0], condition, avatar.body[0]).image.shape == (32, 32, 3)
+
+
 def test_a_rendering_stays_on_its_device(data, tmp_path, request):  # noqa: F811
     train(config(data, tmp_path, steps=3))
     avatar = Avatar.load(tmp_path)
@@ -75,6 +94,16 @@ def test_a_missing_gpu_is_named(data, tmp_path):  # noqa: F811
     with pytest.raises(BackendError, match="sees no CUDA device; use --device cpu"):
         train(config(data, tmp_path, device="cuda"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("form", ["baked", "point", "mlp", "mlp baked"])
+def test_every_form_trains_and_draws_on_a_gpu(data, tmp_path, form):  # noqa: F811
+    train(tiny_runs.config(data, tmp_path, steps=20, device="cuda", **FORMS[form]))
+    on_gpu, on_cpu = (Avatar.load(tmp_path, device) for device in ("cuda", "cpu"))
+    condition = np.zeros(on_gpu.model.n_codes, np.float32)
+    pictures = [a.render(a.c2w[0], condition, a.body[0]).image.astype(int) for a in (on_gpu, on_cpu)]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 2.0
 
 
 @pytest.mark.cuda
