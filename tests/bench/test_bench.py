@@ -212,6 +212,7 @@ def record(*rows, **more) -> dict:
         seed=0,
     )
     made |= dict(
+        schema=results.SCHEMA,
         versions={"torch": "2", "python": "3"},
         commit="abc",
         dirty=False,
