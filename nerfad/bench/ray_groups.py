@@ -35,6 +35,7 @@ from nerfad.ops.reference.march import march as march_reference
 from nerfad.ops.reference.render_rays_fused import render_rays_fused as render_reference
 from nerfad.ops.reference.sample_positions import sample_positions as positions_reference
 
+NOT_CACHED = "ours, not cached"
 N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
 SMALL_FRAME = 256 * 256  # where all variants of plain torch take part
 EAGER_RAYS = 512 * 512  # more take plain torch many seconds
@@ -143,10 +144,12 @@ def cached_frame(group: str, frame: dict[str, Any], counts: Counts, device: str)
     width = math.isqrt(counts.rays)
     grid = {k: frame[k] for k in ("table", "grid_spec")}
     cache = ops.render_cache(**march_arguments(frame), **grid, image_width=width)
-    cached = _render(lambda: ops.render_cached(cache, **networks)[0])
-    fused = _render(lambda: ops.render_rays_fused(**frame, image_width=width)[0])
-    contenders = ours("ours", cached, device, capturable=True)
-    contenders += ours("ours, not cached", fused, device, capturable=True)
+    contenders: list[Contender] = []
+    for precision in get_args(Precision):
+        cached = functools.partial(ops.render_cached, cache, **networks, precision=precision)
+        contenders += ours("ours", _render(lambda f=cached: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
+        fused = functools.partial(ops.render_rays_fused, **frame, precision=precision, image_width=width)
+        contenders += ours(NOT_CACHED, _render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
     return _frame_workload(group, frame, counts, contenders, device, gathers=False)
 
 
