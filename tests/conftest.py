@@ -43,6 +43,16 @@ def models() -> Path:
     return folder
 
 
+@pytest.fixture
+def every_isa():
+    """The instruction sets of this machine; restores the one that the test has changed."""
+    from nerfad import _native
+
+    before = _native.isa()
+    yield _native.ISAS[: _native.ISAS.index(_native.detected_isa()) + 1]
+    _native.set_isa(before)
+
+
 def _backends() -> list:
     return [
         pytest.param("native", id="native"),

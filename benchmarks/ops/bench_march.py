@@ -6,18 +6,20 @@ An ellipsoid head (half-axes 0.25 / 0.345 / 0.30) as a dilated density shell in 
 seen from 3.35 with a field of view of 21.24 degrees; one step is a cell's side.
 """
 
+import contextlib
 import math
 
 import pytest
 import torch
 
-from nerfad import ops
+from nerfad import _native, ops
 
 RESOLUTION = 128
 STEP_SIZE = 2 / RESOLUTION
 AABB = torch.tensor([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
 HALF_AXES = torch.tensor([0.25, 0.345, 0.30])
 BACKENDS = ["native", "reference"]
+ISAS = [*_native.ISAS[: min(2, _native.ISAS.index(_native.detected_isa())) + 1], "reference"]
 
 
 def head_density() -> torch.Tensor:
@@ -37,6 +39,17 @@ def camera_rays(n_rays: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
     pixels = (torch.rand(n_rays, 2, generator=g) * 2 - 1) * half
     rays_d = torch.nn.functional.normalize(torch.cat([pixels, -torch.ones(n_rays, 1)], 1), dim=1)
     return torch.tensor([[0.0, 0.0, 3.35]]).repeat(n_rays, 1), rays_d
+
+
+@contextlib.contextmanager
+def running_on(isa: str):
+    """The kernels of an instruction set, or the reference."""
+    before = _native.isa()
+    with ops.use_backend("reference" if isa == "reference" else "native"):
+        if isa != "reference":
+            _native.set_isa(isa)
+        yield
+    _native.set_isa(before)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +76,13 @@ def march_inputs(bitfield: torch.Tensor, n_rays: int) -> dict:
 
 
 @pytest.mark.benchmark(group="march")
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("n_rays", [4096, 65536])
-def test_march(benchmark, grid, backend, n_rays):
+def test_march(benchmark, grid, isa, n_rays):
     inputs = march_inputs(grid[1], n_rays)
     expected = ops.march(**inputs)
     hits = float((expected.packed_info[:, 1] > 0).float().mean())
-    with ops.use_backend(backend):
+    with running_on(isa):
         result = benchmark(lambda: ops.march(**inputs))
     # Correct before fast: walls round differently in the reference, samples do not come and go otherwise.
     assert abs(result.t_starts.numel() - expected.t_starts.numel()) <= 1e-3 * expected.t_starts.numel()
@@ -87,10 +100,10 @@ def test_march_inference(benchmark, grid, backend):
 
 
 @pytest.mark.benchmark(group="ray-aabb")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_ray_aabb(benchmark, backend):
+@pytest.mark.parametrize("isa", ISAS)
+def test_ray_aabb(benchmark, isa):
     rays = camera_rays(65536)
-    with ops.use_backend(backend):
+    with running_on(isa):
         benchmark(lambda: ops.ray_aabb(*rays, AABB))
 
 
@@ -111,21 +124,21 @@ def test_sample_positions(benchmark, grid, backend):
 
 
 @pytest.mark.benchmark(group="occupancy-update")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_occupancy_update(benchmark, grid, backend):
+@pytest.mark.parametrize("isa", ISAS)
+def test_occupancy_update(benchmark, grid, isa):
     g = torch.Generator().manual_seed(0)
     n_cells = RESOLUTION**3
     indices = torch.randint(0, n_cells, (n_cells // 4,), generator=g, dtype=torch.int32)
     densities = torch.rand(4, len(indices), generator=g)
     density = grid[0].clone()
-    with ops.use_backend(backend):
+    with running_on(isa):
         benchmark(lambda: ops.occupancy_update(density, indices, densities, 0.95))
 
 
 @pytest.mark.benchmark(group="pack-bitfield")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_pack_bitfield(benchmark, grid, backend):
-    with ops.use_backend(backend):
+@pytest.mark.parametrize("isa", ISAS)
+def test_pack_bitfield(benchmark, grid, isa):
+    with running_on(isa):
         benchmark(lambda: ops.pack_bitfield(grid[0], 1.0))
 
 

@@ -13,6 +13,9 @@ namespace {
 
 // A stray index would write outside of the grid. CUDA kernels skip it, since reporting would synchronise.
 void check_indices(const Check& check, const OccupancyUpdate& p) {
+  bool good = true;
+  for (int64_t i = 0; i < p.n_indices; ++i) good &= occupancy_in_grid(p, i);
+  if (good) return;  // without a branch in the loop the compiler makes vectors of it
   for (int64_t i = 0; i < p.n_indices; ++i) {
     if (!occupancy_in_grid(p, i)) {
       check.that(false, "indices must lie in [0, " + std::to_string(p.n_cells) + "), got " +

@@ -18,6 +18,13 @@ namespace {
 
 constexpr const char* kOp = "render_rays_fused";
 
+MlpPrecision precision_of(const Check& check, bool bfloat16, const Tensor& rays) {
+  check.that(!bfloat16 || !(rays.is_cuda() || emulating()),
+             "precision bfloat16 runs on the CPU only; CUDA kernels always multiply in half precision: leave "
+             "precision at float32");
+  return bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;
+}
+
 // grid: see field_check.h.
 void check_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& grid, RenderRays& p) {
   check.shape(table, "table", {kAny, kAny});
@@ -127,9 +134,6 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
     std::optional<Tensor> background, double early_stop_eps, int64_t max_samples_per_ray, double density_bias,
     double cone_angle, int64_t image_width, bool bfloat16) {
   const Check check(kOp, rays_o);
-  check.that(!bfloat16 || !(rays_o.is_cuda() || emulating()),
-             "precision bfloat16 runs on the CPU only; CUDA kernels always multiply in half precision: leave "
-             "precision at float32");
   RenderRays p{};
   check_rays(check, {rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle},
              p);
@@ -143,7 +147,7 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
   p.early_stop_eps = static_cast<float>(early_stop_eps);
   p.density_bias = static_cast<float>(density_bias);
   p.max_samples_per_ray = static_cast<int32_t>(max_samples_per_ray);
-  p.precision = bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;
+  p.precision = precision_of(check, bfloat16, rays_o);
   p.image_width = static_cast<int32_t>(image_width);
   return run(kOp, p, rays_d, background);
 }
@@ -154,7 +158,7 @@ std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const T
                                                  std::vector<int64_t> sigma, const Tensor& color_params,
                                                  std::vector<int64_t> color, std::optional<Tensor> cond,
                                                  std::optional<Tensor> background, double early_stop_eps,
-                                                 double density_bias, int64_t image_width) {
+                                                 double density_bias, int64_t image_width, bool bfloat16) {
   constexpr const char* kCachedOp = "render_cached";
   const Check check(kCachedOp, rays_d);
   RenderRays p{};
@@ -183,6 +187,7 @@ std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const T
   p.density_bias = static_cast<float>(density_bias);
   p.max_samples_per_ray = INT32_MAX;
   p.image_width = static_cast<int32_t>(image_width);
+  p.precision = precision_of(check, bfloat16, rays_d);
   return run(kCachedOp, p, rays_d, background);
 }
 
@@ -201,7 +206,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
       "render_cached(Tensor features, Tensor t_starts, Tensor t_ends, Tensor packed_info, Tensor rays_d, "
       "Tensor "
       "sigma_params, int[] sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float "
-      "early_stop_eps, float density_bias, int image_width) -> (Tensor, Tensor, Tensor)");
+      "early_stop_eps, float density_bias, int image_width, bool bfloat16) -> (Tensor, Tensor, Tensor)");
 }
 
 NERFAD_IMPL_CPU_AND_CUDA(m) {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -150,17 +149,16 @@ def field_in_torch(b: Batch, lookup: str = "index", batched: bool = False) -> tu
     return densities(h).to(b.positions.dtype), rgbs.to(b.positions.dtype)
 
 
-def our_fields() -> dict[tuple[str, str], Field]:
+OP_BY_OP = "ours, op by op"
+
+
+def our_fields() -> dict[tuple[str, Precision], Field]:
     """(name, precision) of every way that our ops have to evaluate a field; "ours" is the best of them."""
-    has_fused = hasattr(ops, "radiance_field")
-    with_precision = "precision" in inspect.signature(ops.conditioned_mlp).parameters
-    fields: dict[tuple[str, str], Field] = {}
-    for precision in ("float32", "bfloat16") if with_precision else ("float32",):
-        name = "ours, op by op" if has_fused else "ours"
-        fields[name, precision] = functools.partial(field_op_by_op, precision=precision)
-        if has_fused:
-            fields["ours", precision] = functools.partial(field_fused, precision=precision)
-    return fields
+    return {
+        (name, precision): functools.partial(field, precision=precision)
+        for precision in get_args(Precision)
+        for name, field in ((OP_BY_OP, field_op_by_op), ("ours", field_fused))
+    }
 
 
 def torch_fields() -> dict[str, Field]:

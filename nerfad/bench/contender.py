@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -20,6 +21,7 @@ class Contender:
     """One implementation. `variants` compute the same thing: the fastest of them is timed and named.
 
     `expected` replaces the workload's exact result for a peer whose definition differs (another lattice).
+    `one_run` is for what no scaling over threads is asked of: it is timed with the most threads alone.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Contender:
     precision: str = "float32"
     expected: tuple[Tensor, ...] | None = None
     capturable: bool = False
+    one_run: bool = False
 
     @property
     def label(self) -> str:
@@ -72,14 +75,19 @@ class Workload:
     tolerance: float = 1e-3
     autocast: Run | None = None  # the reference under torch.autocast: the yardstick for bfloat16
 
+    @functools.cached_property
+    def autocast_error(self) -> float:
+        """The largest relative error of torch's own bfloat16 on this work."""
+        assert self.autocast is not None
+        return max(errors(self.autocast(), self.expected))
+
     def tolerance_of(self, contender: Contender) -> float:
         """Largest relative error allowed: float32's budget, or twice the error of torch's own bfloat16."""
         if contender.precision == "float32":
             return self.tolerance
         if contender.precision == "float16":
             return max(self.tolerance, 1e-2)
-        assert self.autocast is not None
-        return max(self.tolerance, 2 * max(errors(self.autocast(), self.expected)))
+        return max(self.tolerance, 2 * self.autocast_error)
 
 
 def errors(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
@@ -117,8 +125,24 @@ def isas(precision: str = "float32") -> list[str]:
 
 
 def ours(
-    name: str, run: Run, device: str, precision: str = "float32", capturable: bool = False
+    name: str,
+    run: Run,
+    device: str,
+    precision: str = "float32",
+    capturable: bool = False,
+    best_only: bool = False,
 ) -> list[Contender]:
-    """Our own kernels: a contender for each instruction set, or one on CUDA."""
-    levels: list[str | None] = list(isas(precision)) if device == "cpu" else [None]
-    return [Contender(name, {"": run}, level, precision, capturable=capturable) for level in levels]
+    """Our own kernels: a contender for each instruction set, or only the best, or one on CUDA.
+
+    Portable code and emulated bfloat16, which nobody chooses for their speed, are timed once."""
+    if device != "cpu":
+        return [Contender(name, {"": run}, None, precision, capturable=capturable, one_run=best_only)]
+    levels = isas(precision)
+    return [
+        Contender(
+            *(name, {"": run}, level, precision),
+            capturable=capturable,
+            one_run=best_only or level == "portable" or (precision, level) == ("bfloat16", isas()[-1]),
+        )
+        for level in (levels[-1:] if best_only else levels)
+    ]

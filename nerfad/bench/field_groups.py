@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from nerfad.bench.batch import (
 )
 from nerfad.bench.contender import Contender, Run, Work, Workload, ours
 from nerfad.bench.scene import GRID, SIGMA
+from nerfad.ops.conditioned_mlp import Precision
 from nerfad.ops.reference.grid_encode import grid_encode as encode_reference
 
 # Multiply-adds a sample, with the condition and the direction folded into biases.
@@ -121,7 +123,7 @@ def encode_forward(b: Batch, device: str) -> Workload:
         name = f"{lookup}, {'all levels at once' if batched else 'level by level'}"
         call = functools.partial(encode_reference, b.positions, b.table, GRID, lookup, batched)
         variants[name] = without_gradient(lambda call=call: [call()])  # type: ignore[misc]
-    contenders.append(Contender("eager", variants))
+    contenders.append(Contender("eager", variants, one_run=True))
     contenders += peers.encoders(b, device, backward=False)
     return _workload("encode-fwd", b, Work(gathers=GATHERS * b.n_samples), expected, contenders)
 
@@ -145,7 +147,7 @@ def encode_backward(b: Batch, device: str) -> Workload:
         )
         for lookup, batched in LOOKUPS
     }
-    contenders.append(Contender("eager", variants))
+    contenders.append(Contender("eager", variants, one_run=True))
     contenders += peers.encoders(b, device, backward=True)
     return _workload("encode-bwd", b, Work(gathers=GATHERS * b.n_samples), expected, contenders)
 
@@ -166,7 +168,7 @@ def mlp(b: Batch, device: str, with_backward: bool) -> Workload:
 
     expected = backward(outputs, [x_exact, *exact.leaves()[1:]], seeds) if with_backward else outputs
     contenders: list[Contender] = []
-    for precision in sorted({p for _, p in our_fields()}, reverse=True):
+    for precision in get_args(Precision):
         run = next(iter(once(functools.partial(networks, precision=precision)).values()))
         contenders += ours("ours", run, device, precision, capturable=not with_backward)
     contenders.append(Contender("eager", once(networks_in_torch)))
@@ -202,7 +204,8 @@ def field(b: Batch, device: str, with_backward: bool) -> Workload:
     contenders: list[Contender] = []
     for (name, precision), fn in our_fields().items():
         run = next(iter(once("", fn).values()))
-        contenders += ours(name, run, device, precision, capturable=not with_backward)
+        once_only = name != "ours"
+        contenders += ours(name, run, device, precision, not with_backward, best_only=once_only)
     for name, fields in (("eager", torch_fields()), ("compile", compiled_fields())):
         variants = {k: run for variant, fn in fields.items() for k, run in once(variant, fn).items()}
         contenders.append(Contender(name, variants))

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from nerfad.bench import field_groups, ray_groups, scene
 from nerfad.bench.batch import N_RAYS, Batch, on, training_batch
 from nerfad.bench.contender import Workload
 from nerfad.errors import NerfadError
 
-NAMES = (
-    "march",
-    "encode-fwd",
-    "encode-bwd",
-    "mlp-fwd",
-    "mlp-fwdbwd",
-    "field-fwd",
-    "field-fwdbwd",
-    "composite",
-    "frame-256",
-    "frame-512",
-    "frame-512-cached",
-    "frame-1024",
-    "train-step",
-    "import",
-)
+# What a group takes on two cores, in seconds: only for saying how long a run takes.
+SECONDS = {
+    "roofs": 20,
+    "march": 20,
+    "encode-fwd": 15,
+    "encode-bwd": 15,
+    "mlp-fwd": 30,
+    "mlp-fwdbwd": 30,
+    "field-fwd": 60,
+    "field-fwdbwd": 60,
+    "composite": 10,
+    "frame-256": 40,
+    "frame-512": 40,
+    "frame-512-cached": 20,
+    "frame-1024": 30,
+    "train-step": 60,
+    "import": 20,
+    "sweeps": 60,
+    "checks": 20,
+}
+EXTRAS = ("sweeps", "checks")  # not races
+NAMES = tuple(name for name in SECONDS if name != "roofs" and name not in EXTRAS)
 
 FRAME_SIZES = {"march": 256, "frame-256": 256, "frame-512": 512, "frame-512-cached": 512, "frame-1024": 1024}
 
 
 def chosen(prefixes: list[str] | None) -> list[str]:
-    """The groups whose names begin with one of the prefixes; all if there is none."""
-    names = [n for n in NAMES if not prefixes or any(n.startswith(p) for p in prefixes)]
+    """The groups, and sweeps and checks, whose names begin with one of the prefixes; all if there is none."""
+    known = (*NAMES, *EXTRAS)
+    names = [n for n in known if not prefixes or any(n.startswith(p) for p in prefixes)]
     if not names:
-        raise NerfadError(f"no group begins with {' or '.join(prefixes or [])}; there are {', '.join(NAMES)}")
+        raise NerfadError(f"no group begins with {' or '.join(prefixes or [])}; there are {', '.join(known)}")
     return names
 
 
@@ -80,8 +87,3 @@ class Bench:
             "train-step": ray_groups.train_step,
         }
         return builders[name](self.batch, self.device)
-
-    def workloads(self, names: list[str]) -> Iterator[Workload]:
-        """One workload at a time: each may hold gigabytes."""
-        for name in names:
-            yield self.workload(name)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from nerfad import ops
 from nerfad.bench import peers
-from nerfad.bench.batch import Batch, Field, march_arguments, our_fields, torch_fields
+from nerfad.bench.batch import OP_BY_OP, Batch, Field, march_arguments, our_fields, torch_fields
 from nerfad.bench.contender import Contender, Run, Work, Workload, ours
 from nerfad.bench.field_groups import (
     BACKWARD_PASSES,
@@ -30,11 +29,13 @@ from nerfad.bench.field_groups import (
 )
 from nerfad.bench.renderers import chunked, in_torch, op_by_op, rad_style
 from nerfad.bench.scene import Counts
+from nerfad.ops.conditioned_mlp import Precision
 from nerfad.ops.reference.composite import composite as composite_reference
 from nerfad.ops.reference.march import march as march_reference
 from nerfad.ops.reference.render_rays_fused import render_rays_fused as render_reference
 from nerfad.ops.reference.sample_positions import sample_positions as positions_reference
 
+NOT_CACHED = "ours, not cached"
 N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
 SMALL_FRAME = 256 * 256  # where all variants of plain torch take part
 EAGER_RAYS = 512 * 512  # more take plain torch many seconds
@@ -55,7 +56,7 @@ def march(frame: dict[str, Any], counts: Counts, device: str) -> Workload:
 
     reference = functools.partial(march_reference, **arguments)
     contenders = ours("ours", lambda: ops.march(**arguments), device)
-    contenders.append(Contender("eager", {"": without_gradient(reference)}))
+    contenders.append(Contender("eager", {"": without_gradient(reference)}, one_run=True))
     contenders += peers.marchers(frame, device)
     written = (
         12.0 * counts.samples + 16.0 * counts.rays
@@ -87,7 +88,8 @@ def composite(b: Batch, device: str) -> Workload:
     seeds = gradient_seeds(composite_reference(exact[0], exact[1], spans[0], spans[1], spans[2])[:2])
     own = leaves(torch.float32)
     contenders = ours("ours", step(ops.composite, own, seeds, packed), device)
-    contenders.append(Contender("eager", {"": step(composite_reference, own, seeds, packed)}))
+    eager = {"": step(composite_reference, own, seeds, packed)}
+    contenders.append(Contender("eager", eager, one_run=True))
     contenders += peers.compositors(b, own, seeds, device)
     # Forward reads density, colour, start and end and writes a weight; backward reads all of it again.
     work = Work(bytes=(24.0 + 4.0 + 28.0 + 16.0) * b.n_samples)
@@ -142,10 +144,12 @@ def cached_frame(group: str, frame: dict[str, Any], counts: Counts, device: str)
     width = math.isqrt(counts.rays)
     grid = {k: frame[k] for k in ("table", "grid_spec")}
     cache = ops.render_cache(**march_arguments(frame), **grid, image_width=width)
-    cached = _render(lambda: ops.render_cached(cache, **networks)[0])
-    fused = _render(lambda: ops.render_rays_fused(**frame, image_width=width)[0])
-    contenders = ours("ours", cached, device, capturable=True)
-    contenders += ours("ours, not cached", fused, device, capturable=True)
+    contenders: list[Contender] = []
+    for precision in get_args(Precision):
+        cached = functools.partial(ops.render_cached, cache, **networks, precision=precision)
+        contenders += ours("ours", _render(lambda f=cached: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
+        fused = functools.partial(ops.render_rays_fused, **frame, precision=precision, image_width=width)
+        contenders += ours(NOT_CACHED, _render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
     return _frame_workload(group, frame, counts, contenders, device, gathers=False)
 
 
@@ -153,12 +157,8 @@ def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Wor
     """A picture of the bench head, from rays to colours, with early termination."""
     width = math.isqrt(counts.rays)
     contenders: list[Contender] = []
-    precisions = ["float32"]
-    if "precision" in inspect.signature(ops.render_rays_fused).parameters:
-        precisions.append("bfloat16")
-    for precision in precisions:
-        options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-        fused = functools.partial(ops.render_rays_fused, **frame, **options, image_width=width)
+    for precision in get_args(Precision):
+        fused = functools.partial(ops.render_rays_fused, **frame, precision=precision, image_width=width)
         contenders += ours("ours", _render(lambda f=fused: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
     half = frame | {"table": frame["table"].half()}
     contenders += ours(
@@ -166,15 +166,16 @@ def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Wor
         _render(lambda: ops.render_rays_fused(**half, image_width=width)[0]),
         device,
         "float16",
-        True,
+        capturable=True,
+        best_only=True,
     )
-    best = our_fields().get(("ours", "float32")) or our_fields()["ours, op by op", "float32"]
+    best = our_fields()["ours", "float32"]
     portion = 1 << 16
     all_samples = functools.partial(op_by_op, field=best)
-    contenders += ours("ours, op by op", _render(lambda: chunked(all_samples, frame, portion)), device)
-    contenders += ours(
-        "RAD-style", _render(lambda: rad_style(frame, our_fields()[_plain_name(), "float32"])), device
-    )
+    one_by_one = _render(lambda: chunked(all_samples, frame, portion))
+    contenders += ours(OP_BY_OP, one_by_one, device, best_only=True)
+    plain = our_fields()[OP_BY_OP, "float32"]
+    contenders += ours("RAD-style", _render(lambda: rad_style(frame, plain)), device, best_only=True)
     if counts.rays <= EAGER_RAYS:
         variants = {
             f"{name}, {n} steps": _render(functools.partial(in_torch, frame, field, n))
@@ -182,14 +183,9 @@ def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Wor
             for n in (4, 8)
             if counts.rays <= SMALL_FRAME or (n == 8 and "level by level" in name)
         }
-        contenders.append(Contender("eager", variants))
+        contenders.append(Contender("eager", variants, one_run=True))
     contenders += peers.renderers(frame, device)
     return _frame_workload(group, frame, counts, contenders, device)
-
-
-def _plain_name() -> str:
-    """The name of our field as one op after the other."""
-    return "ours, op by op" if hasattr(ops, "radiance_field") else "ours"
 
 
 class TrainStep:
@@ -242,7 +238,8 @@ def train_step(b: Batch, device: str) -> Workload:
 
     contenders: list[Contender] = []
     for (name, precision), field in our_fields().items():
-        contenders += ours(name, TrainStep(b, field, native=True), device, precision)
+        step = TrainStep(b, field, native=True)
+        contenders += ours(name, step, device, precision, best_only=name != "ours")
     for name, fields in (("eager", torch_fields()), ("compile", compiled_fields())):
         variants: dict[str, Run] = {k: TrainStep(b, field, native=False) for k, field in fields.items()}
         contenders.append(Contender(name, variants))

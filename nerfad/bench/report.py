@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nerfad.bench import ceilings, results
@@ -18,29 +19,29 @@ STYLE = (
     ".tick,.axis,.legend{fill:#5d6675;font-size:11px}.line{fill:none;stroke-width:1.8}"
     + "".join(f".c{k}{{stroke:{colour}}}.f{k}{{fill:{colour}}}" for k, colour in enumerate(COLOURS, 1))
 )
-NAMES = {"ours": "nerfad"}
 
 
 def write(record: dict, out: Path) -> None:
-    """Writes the page, and its plots into images/ beside it."""
+    """Writes the page of a `merge.merged` record, and its plots into images/ beside it."""
     folder = out.parent / "images"
     plots = []
-    for name, (title, svg) in charts(record).items():
-        with atomic_write(folder / f"performance-{name}.svg", "w") as file:
-            file.write(svg)
-        plots.append(f"![{title}](images/performance-{name}.svg)\n")
+    for sweep in SWEEPS:
+        points = record["sweeps"].get(sweep.name)
+        if points:
+            with atomic_write(folder / f"performance-{sweep.name}.svg", "w") as file:
+                file.write(chart(sweep, points))
+            image = f"![{sweep.title}](images/performance-{sweep.name}.svg)\n"
+            plots += [f"### {sweep.title.capitalize()}\n", image, sweep_table(sweep, points)]
     with atomic_write(out, "w") as file:
         file.write(page(record, plots))
 
 
 def page(record: dict, plots: list[str]) -> str:
-    parts = [_head(record), "## Roofs\n", _roofs(record), "## Targets\n", _targets(record)]
-    parts += [
-        "## What limits each kernel\n",
-        _limits(record),
-        "## Where others are better\n",
-        _better(record),
-    ]
+    parts = [_head(record), "## Targets\n", _targets(record)]
+    if any(r["group"].startswith("frame-") for r in record["results"]):
+        parts += ["## Frames\n", _frames(record)]
+    parts += ["## Roofs\n", _roofs(record), "## What limits each kernel\n", _limits(record)]
+    parts += ["## Where others are better\n", _better(record)]
     if plots:
         parts += ["## How the cost grows\n", *plots]
     parts += ["## All figures\n", *_tables(record), "## Ratios\n", _ratios(record)]
@@ -56,7 +57,6 @@ def markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def _head(record: dict) -> str:
-    dirty = " with local changes" if record["dirty"] else ""
     quick = "\n**A quick run on tiny inputs: these are no measurements.**\n" if record["quick"] else ""
     scene = "".join(
         f"- {size}²: {c['rays']:,} rays, {c['rays_hit']:,} hit, {c['samples']:,} samples, "
@@ -66,16 +66,43 @@ def _head(record: dict) -> str:
     gpu = "" if record["device"] == "cuda" else "\n**No GPU figure has been measured yet.**\n"
     pinned = "threads pinned" if all(record["pinned"].values()) else "threads not pinned"
     return (
-        f"# Performance\n\nMade by `python -m nerfad.bench --report` from a run of `{record['command']}`: "
-        f"{record['gpu'] or record['cpu']}, {record['cores']} cores, best instruction set {record['isa']}, "
-        f"{pinned}; torch {record['versions']['torch']}, Python {record['versions']['python']}, commit "
-        f"{record['commit']}{dirty}. Medians of {record['rounds']} interleaved rounds.\n{quick}{gpu}\n"
+        f"# Performance\n\nMade by `python -m nerfad.bench --report` on {record['gpu'] or record['cpu']}, "
+        f"{record['cores']} cores, best instruction set {record['isa']}, {pinned}; torch "
+        f"{record['versions']['torch']}, Python {record['versions']['python']}; from\n\n{_sources(record)}"
+        f"{quick}{gpu}\n"
         "Every contender first had to match a float64 reference on the same weights, rays and occupancy; one "
-        'that did not is listed as "mismatch" without a time. "eager" is the fastest of four plain-torch '
+        'that did not is listed as "mismatch" without a time. "eager" is the fastest of the plain-torch '
         'variants, "compile" the same under torch.compile in its best mode, "RAD-style" the loop of RAD-NeRF '
-        "on our own ops. A figure marked † was disturbed by other work, and no ratio with it counts.\n\n"
+        "on our own ops. Figures are medians of interleaved rounds; a round that other work disturbed is "
+        "measured again. A figure marked † stayed disturbed, and no ratio with it counts.\n\n"
         f"The bench head:\n\n{scene}"
     )
+
+
+def _sources(record: dict) -> str:
+    """The runs, and a warning where they are not of the same code."""
+    runs = record["runs"]
+    lines = "".join(
+        f"- `{run['command']}`: commit {run['commit']}{' with local changes' if run['dirty'] else ''}, "
+        f"{run['rounds']} rounds\n"
+        for run in runs
+    )
+    if len({(run["commit"], run["dirty"]) for run in runs}) > 1:
+        lines += "\n**These runs are of different commits.**\n"
+    return lines
+
+
+def _frames(record: dict) -> str:
+    """Frames per second of our kernels with the most threads."""
+    threads = max(record["threads"])
+    lines = []
+    for r in record["results"]:
+        ours = r["contender"] == results.OURS or r["contender"].startswith(f"{results.OURS}, not cached")
+        if r["group"].startswith("frame-") and r["status"] == "ok" and ours and r["threads"] == threads:
+            rates = [f"{r[k] / 1e6:.3f} M" for k in ("rays_per_s", "hit_rays_per_s")]
+            lines.append([r["group"], label(r), *rates, f"{1 / r['median_s']:.1f}"])
+    text = f"From rays to colours, early termination included; threads: {threads}.\n\n"
+    return text + markdown(["frame", "kernel", "rays/s", "rays that hit/s", "FPS"], lines)
 
 
 def _roofs(record: dict) -> str:
@@ -90,15 +117,8 @@ def _roofs(record: dict) -> str:
 def _targets(record: dict) -> str:
     if record["quick"]:
         return "They are for full inputs.\n"
-    lines = [
-        [v.what, v.target, v.found, "met" if v.met else f"**missed**: {v.why}" if v.why else "**missed**"]
-        for v in verdicts(record)
-    ]
-    return (
-        markdown(["target", "at least", "measured", ""], lines)
-        if lines
-        else "This run measured none of them.\n"
-    )
+    lines = [[v.what, v.target, v.found, v.text] for v in verdicts(record)]
+    return markdown(["", "target", "measured", ""], lines) if lines else "This run measured none of them.\n"
 
 
 def _fastest(record: dict, group: str, mine: bool) -> dict | None:
@@ -135,10 +155,21 @@ def _better(record: dict) -> str:
     )
 
 
+def shown(contender: str) -> str:
+    """Our own kernels by their name: "ours, op by op" is "nerfad, op by op"."""
+    return (
+        "nerfad" + contender.removeprefix(results.OURS) if contender.startswith(results.OURS) else contender
+    )
+
+
 def label(row: dict) -> str:
-    name = NAMES.get(row["contender"], row["contender"]) + (f" [{row['isa']}]" if row["isa"] else "")
+    name = shown(row["contender"]) + (f" [{row['isa']}]" if row["isa"] else "")
     name += f" {row['precision']}" if row["precision"] != "float32" else ""
-    return name + (" †" if row.get("contended") else "")
+    return name + _mark(row)
+
+
+def _mark(figure: dict) -> str:
+    return " †" if figure.get("contended") else ""
 
 
 def _tables(record: dict) -> list[str]:
@@ -181,32 +212,62 @@ def _ratios(record: dict) -> str:
     return markdown(["ratio", "instruction set", "precision", "threads", "wall", "CPU time", ""], lines)
 
 
-def charts(record: dict) -> dict[str, tuple[str, str]]:
-    """(title, SVG) of every sweep that the run has."""
-    found = {}
-    axes = {
-        "samples": ("log2 of the samples in a batch", lambda p: math.log2(p["samples"]), "samples_per_s"),
-        "resolution": ("side of the picture", lambda p: p["size"], "rays_per_s"),
-        "steps": ("samples of a ray that hits", lambda p: p["samples_per_hit"], "rays_per_s"),
-        "threads": ("threads", lambda p: p["threads"], "rays_per_s"),
-    }
-    for name, (x_label, x, y) in axes.items():
-        points = record["sweeps"].get(name)
-        if not points:
-            continue
-        series: dict[str, list[dict]] = {}
-        for p in points:
-            series.setdefault(
-                f"{NAMES.get(p['contender'], p['contender'])}, {p['pass']}" if "pass" in p else "nerfad", []
-            ).append(p)
-        lines = [
-            Line(key, [x(p) for p in ps], [p[y] / 1e6 for p in ps], f"c{k}")
-            for k, (key, ps) in enumerate(series.items(), 1)
-        ]
-        what = "million samples a second" if y == "samples_per_s" else "million rays a second"
-        title = f"{what} against {x_label}"
-        found[name] = title, standalone(line_chart(lines, x_label, what, title=title), lines)
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """How a sweep of the run is shown; `rate` is the key of its points that is plotted."""
+
+    name: str
+    x_label: str
+    x: Callable[[dict], float]
+    rate: str
+    plotted: Callable[[float], float] = float
+
+    @property
+    def what(self) -> str:
+        return "million samples a second" if self.rate == "samples_per_s" else "million rays a second"
+
+    @property
+    def title(self) -> str:
+        return f"{self.what} against {self.x_label}"
+
+
+SWEEPS = (
+    Sweep("samples", "samples in a batch", lambda p: p["samples"], "samples_per_s", math.log2),
+    Sweep("resolution", "side of the picture", lambda p: p["size"], "rays_per_s"),
+    Sweep("steps", "samples of a ray that hits", lambda p: p["samples_per_hit"], "rays_per_s"),
+    Sweep("threads", "threads", lambda p: p["threads"], "rays_per_s"),
+)
+
+
+def _series(points: list[dict]) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for p in points:
+        contender = p.get("contender", results.OURS)
+        name = shown(contender)
+        found.setdefault(f"{name}, {p['pass']}" if "pass" in p else name, []).append(p)
     return found
+
+
+def chart(sweep: Sweep, points: list[dict]) -> str:
+    """The sweep as an SVG file."""
+    lines = [
+        Line(key, [sweep.plotted(sweep.x(p)) for p in ps], [p[sweep.rate] / 1e6 for p in ps], f"c{k}")
+        for k, (key, ps) in enumerate(_series(points).items(), 1)
+    ]
+    x_label = f"log2 of the {sweep.x_label}" if sweep.plotted is math.log2 else sweep.x_label
+    return standalone(line_chart(lines, x_label, sweep.what, title=sweep.title), lines)
+
+
+def sweep_table(sweep: Sweep, points: list[dict]) -> str:
+    series = _series(points)
+    places = sorted({sweep.x(p) for p in points})
+    lines = []
+    for place in places:
+        at = {key: p for key, ps in series.items() for p in ps if sweep.x(p) == place}
+        rates = [f"{at[k][sweep.rate] / 1e6:.3f} M{_mark(at[k])}" if k in at else "" for k in series]
+        lines.append([f"{place:,.1f}".removesuffix(".0"), *rates])
+    unit = "samples/s" if sweep.rate == "samples_per_s" else "rays/s"
+    return markdown([sweep.x_label, *(f"{key}, {unit}" for key in series)], lines)
 
 
 def standalone(chart: str, lines: list[Line]) -> str:

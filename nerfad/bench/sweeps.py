@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from nerfad import ops
 from nerfad.bench import scene
 from nerfad.bench.batch import Batch, Field, on, our_fields, training_batch
-from nerfad.bench.contender import Run
+from nerfad.bench.contender import Contender, Run, Work, Workload
 from nerfad.bench.field_groups import backward, field_in_torch, gradient_seeds, without_gradient
-from nerfad.bench.timing import seconds_of
+from nerfad.bench.timing import QUICK, Settings, measure
+from nerfad.errors import BackendError
 
 BATCH_SIZES = [2**k for k in range(12, 21)]
 EAGER_UP_TO = 2**16
@@ -21,10 +25,17 @@ RESOLUTIONS = (128, 256, 512, 1024)
 STEP_FACTORS = (4.0, 2.0, 1.0, 0.5)
 
 
-def typical(run: Run, device: str, rounds: int) -> float:
-    """Median seconds of a call after one to warm up."""
-    run()
-    return statistics.median(seconds_of(run, device) for _ in range(rounds))
+def timed(runs: dict[str, Run], device: str, settings: Settings) -> dict[str, dict]:
+    """ "seconds" of a call of each, their rounds interleaved, and whether other work disturbed them."""
+    contenders = tuple(Contender(name, {"": run}) for name, run in runs.items())
+    race = Workload("sweep", 0, 0, 0, Work(), (), contenders, digest=lambda outputs: [])
+    rows = measure(race, torch.get_num_threads() if device == "cpu" else 1, device, settings)
+    failed = next((row for row in rows if row.status != "ok"), None)
+    if failed:
+        raise BackendError(f"the sweep's {failed.contender} failed: {failed.reason}")
+    return {
+        row.contender: {"seconds": statistics.median(row.wall_s), "contended": row.contended} for row in rows
+    }
 
 
 def tiled(b: Batch, n_samples: int) -> Batch:
@@ -37,92 +48,110 @@ def tiled(b: Batch, n_samples: int) -> Batch:
     return dataclasses.replace(b, positions=(positions + noise).clamp(0, 1), ray_indices=index)
 
 
-def samples_sweep(device: str, rounds: int, sizes: list[int]) -> list[dict]:
+def samples_sweep(device: str, settings: Settings, sizes: list[int]) -> list[dict]:
     """Samples per second of the field, forward and with its backward pass, against the size of the batch."""
-    batch, points = training_batch(device), []
-    best = our_fields()["ours", "float32"]
+    batch, runs, points = training_batch(device), {}, {}
+    fields: dict[str, Field] = {"ours": our_fields()["ours", "float32"], "eager": torch_field}
     for size in sizes:
         b = tiled(batch, size)
-        fields: dict[str, Field] = {"ours": best}
-        if size <= EAGER_UP_TO:
-            fields["eager"] = lambda b: field_in_torch(b, "embedding")
+        own = b.with_gradients()
+        with torch.no_grad():
+            seeds = gradient_seeds(fields["ours"](b))
         for name, field in fields.items():
-            own = b.with_gradients()
-            with torch.no_grad():
-                seeds = gradient_seeds(field(b))
-
-            def trained(f: Field = field, own: Batch = own, seeds: list = seeds) -> object:
-                return backward(f(own), own.leaves(), seeds)
-
-            forward = without_gradient(lambda f=field, b=b: f(b))  # type: ignore[misc]
-            for kind, run in (("forward", forward), ("forward and backward", trained)):
-                seconds = typical(run, device, rounds)  # type: ignore[arg-type]
-                points.append(
-                    {"contender": name, "pass": kind, "samples": size, "samples_per_s": size / seconds}
-                )
-    return points
-
-
-def frame_point(device: str, rounds: int, frame: dict, **more: float) -> dict:
-    counts = scene.counts(frame)
-    seconds = typical(lambda: ops.render_rays_fused(**frame), device, rounds)
-    return {
-        **more,
-        "rays_per_s": counts.rays / seconds,
-        "hit_rays_per_s": counts.rays_hit / seconds,
-        "samples_per_s": counts.samples_after_termination / seconds,
-        "samples_per_hit": counts.samples_after_termination / counts.rays_hit,
-    }
-
-
-def resolution_sweep(device: str, rounds: int, sizes: tuple[int, ...]) -> list[dict]:
-    """Rays per second of the fused frame against the side of the picture."""
-    return [frame_point(device, rounds, on(device, scene.frame(size)), size=size) for size in sizes]
-
-
-def steps_sweep(device: str, rounds: int, size: int) -> list[dict]:
-    """Rays per second against samples per ray: the density stays, the steps get shorter."""
-    frame = on(device, scene.frame(size))
+            if name == "eager" and size > EAGER_UP_TO:
+                continue
+            passes: dict[str, Run] = {
+                "forward": without_gradient(functools.partial(field, b)),
+                "forward and backward": functools.partial(trained, field, own, seeds),
+            }
+            for kind, run in passes.items():
+                key = f"{name}, {kind}, {size}"
+                runs[key] = run
+                points[key] = {"contender": name, "pass": kind, "samples": size}
     return [
-        frame_point(device, rounds, frame | {"step_size": scene.STEP_SIZE * factor}, step_factor=factor)
-        for factor in STEP_FACTORS
+        points[key] | found | {"samples_per_s": points[key]["samples"] / found["seconds"]}
+        for key, found in timed(runs, device, settings).items()
     ]
 
 
-def threads_sweep(device: str, rounds: int, size: int, threads: list[int]) -> list[dict]:
-    """Rays per second of a frame, and samples per second of the field, against the number of threads."""
-    frame, batch, before, points = (
-        on(device, scene.frame(size)),
-        training_batch(device),
-        torch.get_num_threads(),
-        [],
+def torch_field(b: Batch) -> tuple[Tensor, Tensor]:
+    return field_in_torch(b, "embedding")
+
+
+def trained(field: Field, own: Batch, seeds: list[Tensor]) -> Sequence[Tensor]:
+    return backward(field(own), own.leaves(), seeds)
+
+
+def frame_points(device: str, settings: Settings, frames: list[tuple[dict, dict]]) -> list[dict]:
+    """A point for each (frame, what distinguishes it)."""
+    found = timed(
+        {
+            str(k): functools.partial(
+                ops.render_rays_fused, **frame, image_width=math.isqrt(len(frame["rays_d"]))
+            )
+            for k, (frame, _) in enumerate(frames)
+        },
+        *(device, settings),
     )
-    field = our_fields()["ours", "float32"]
+    points = []
+    for (frame, more), figures in zip(frames, found.values(), strict=True):
+        counts = scene.counts(frame)
+        points.append(
+            more
+            | figures
+            | {
+                "rays_per_s": counts.rays / figures["seconds"],
+                "hit_rays_per_s": counts.rays_hit / figures["seconds"],
+                "samples_per_s": counts.samples_after_termination / figures["seconds"],
+                "samples_per_hit": counts.samples_after_termination / counts.rays_hit,
+            }
+        )
+    return points
+
+
+def resolution_sweep(device: str, settings: Settings, sizes: tuple[int, ...]) -> list[dict]:
+    """Rays per second of the fused frame against the side of the picture."""
+    frames = [(on(device, scene.frame(size)), {"size": size}) for size in sizes]
+    return frame_points(device, settings, frames)
+
+
+def steps_sweep(device: str, settings: Settings, size: int) -> list[dict]:
+    """Rays per second against samples per ray: the density stays, the steps get shorter."""
+    frame = on(device, scene.frame(size))
+    frames = [
+        (frame | {"step_size": scene.STEP_SIZE * factor}, {"step_factor": factor}) for factor in STEP_FACTORS
+    ]
+    return frame_points(device, settings, frames)
+
+
+def threads_sweep(device: str, settings: Settings, size: int, threads: list[int]) -> list[dict]:
+    """Rays per second of a frame, and samples per second of the field, against the number of threads."""
+    frame, batch = on(device, scene.frame(size)), training_batch(device)
+    field = without_gradient(functools.partial(our_fields()["ours", "float32"], batch))
+    before, points = torch.get_num_threads(), []
     try:
         for n in threads:
             torch.set_num_threads(n)
-            seconds = typical(without_gradient(lambda: field(batch)), device, rounds)
-            points.append(
-                frame_point(device, rounds, frame, threads=n) | {"field_per_s": batch.n_samples / seconds}
-            )
+            (point,) = frame_points(device, settings, [(frame, {"threads": n})])
+            seconds = timed({"field": field}, device, settings)["field"]["seconds"]
+            points.append(point | {"field_per_s": batch.n_samples / seconds})
     finally:
         torch.set_num_threads(before)
     return points
 
 
 def all_sweeps(
-    device: str, threads: list[int], quick: bool, say: Callable[[str], None] = lambda text: None
+    device: str, threads: list[int], settings: Settings, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, list[dict]]:
-    """Every sweep, at the most threads of the run."""
-    rounds = 1 if quick else 5
-    sizes = BATCH_SIZES[:2] if quick else BATCH_SIZES
-    say("sweep over samples")
-    found = {"samples": samples_sweep(device, rounds, sizes)}
-    say("sweep over resolutions")
-    found["resolution"] = resolution_sweep(device, rounds, (32, 64) if quick else RESOLUTIONS)
-    say("sweep over samples per ray")
-    found["steps"] = steps_sweep(device, rounds, 64 if quick else 256)
+    """Every sweep, at the most threads of the run; small ones for the settings of a quick run."""
+    quick = settings == QUICK
+    say("throughput against the batch size")
+    found = {"samples": samples_sweep(device, settings, BATCH_SIZES[:2] if quick else BATCH_SIZES)}
+    say("throughput against the resolution")
+    found["resolution"] = resolution_sweep(device, settings, (32, 64) if quick else RESOLUTIONS)
+    say("throughput against the samples per ray")
+    found["steps"] = steps_sweep(device, settings, 64 if quick else 256)
     if device == "cpu":
-        say("sweep over threads")
-        found["threads"] = threads_sweep(device, rounds, 64 if quick else 512, threads)
+        say("throughput against the threads")
+        found["threads"] = threads_sweep(device, settings, 64 if quick else 512, threads)
     return found

@@ -18,6 +18,7 @@ from nerfad.bench.contender import Contender, Run, Workload, mismatch
 
 BUSY = 0.9  # of the threads' time: less CPU time than that, and somebody or something held them up
 WAITED = 0.02  # of the threads' time spent ready to run, but waiting for a core
+FEWEST_ROUNDS = 3  # of a contender, however slow: less has no median
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,11 @@ class Settings:
     rounds: int = 5
     warm_up_s: float = 0.2
     round_s: float = 0.03  # a round repeats its call until it lasts that long
-    slow_s: float = 8.0  # a call slower than this is measured in fewer rounds
+    slow_s: float = 4.0  # what takes longer in all gets fewer rounds, but FEWEST_ROUNDS
+    repeat_s: float = 5.0  # of a race, for repeating what was disturbed
 
 
-QUICK = Settings(rounds=2, warm_up_s=0.0, round_s=0.0)
+QUICK = Settings(rounds=2, warm_up_s=0.0, round_s=0.0, repeat_s=0.0)
 
 
 @dataclasses.dataclass
@@ -50,6 +52,7 @@ class Row:
     cpu_s: list[float] = dataclasses.field(default_factory=list)
     waited_s: list[float | None] = dataclasses.field(default_factory=list)
     kernel_s: list[float] = dataclasses.field(default_factory=list)  # CUDA: graph replay between events
+    dropped_rounds: int = 0  # disturbed, and measured again
 
     @property
     def busy(self) -> float:
@@ -63,15 +66,28 @@ class Row:
         CPU time well below wall time x threads has two causes: threads that wait for a core, or code that
         does not use all threads. Where the system tells how long threads waited, only the former counts.
         """
-        for wall, cpu, waited in zip(self.wall_s, self.cpu_s, self.waited_s, strict=True):
+        return self.disturbed_round() is not None
+
+    def disturbed_round(self) -> int | None:
+        """The first round that other work disturbed."""
+        for number, (wall, cpu, waited) in enumerate(
+            zip(self.wall_s, self.cpu_s, self.waited_s, strict=True)
+        ):
             full = wall * self.threads
             if cpu < BUSY * full and (waited is None or waited > WAITED * full):
-                return True
-        return False
+                return number
+        return None
+
+    def drop(self, number: int) -> None:
+        """Forgets a round."""
+        for times in (self.wall_s, self.cpu_s, self.waited_s, self.kernel_s):
+            if times:
+                del times[number]  # type: ignore[attr-defined]
+        self.dropped_rounds += 1
 
     def figures(self, workload: Workload) -> dict:
         """Everything the JSON holds."""
-        record = {k: v for k, v in dataclasses.asdict(self).items() if k != "waited_s"}
+        record = dataclasses.asdict(self)
         if self.status != "ok":
             return record
         median = statistics.median(self.wall_s)
@@ -147,11 +163,25 @@ def measure(
     try:
         for number in range(settings.rounds):
             for entry in racing:
-                if number == 0 or entry.row.wall_s[0] * number < settings.slow_s:
+                if number < FEWEST_ROUNDS or sum(entry.row.wall_s) * entry.row.iterations < settings.slow_s:
                     _round(entry, device)
+        _repeat_disturbed(racing, device, settings.repeat_s)
     finally:
         gc.enable()
     return [entry.row for entry in entries]
+
+
+def _repeat_disturbed(racing: list[_Entry], device: str, seconds: float) -> None:
+    """Measures rounds that other work disturbed again, in turn, until the time is up."""
+    end = time.perf_counter() + seconds
+    held_up = racing
+    while held_up and time.perf_counter() < end:
+        held_up = [entry for entry in held_up if entry.row.contended]
+        for entry in held_up:
+            number = entry.row.disturbed_round()
+            if number is not None:
+                entry.row.drop(number)
+                _round(entry, device)
 
 
 def _prepared(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops.conditioned_mlp import MLPSpec
+from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_encode import grid_encode
 from nerfad.ops.grid_spec import GridSpec
 from nerfad.ops.march import march
@@ -92,6 +92,7 @@ def render_cached(
     background: Tensor | None = None,
     early_stop_eps: float = 1e-4,
     density_bias: float = 0.0,
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Renders a cache under a condition: `render_rays_fused` without marching and encoding.
 
@@ -103,6 +104,7 @@ def render_cached(
     Args:
         cache: from `render_cache`, or a selection of its rays.
         sigma_params to density_bias: see `render_rays_fused`; background is [n_rays, 3] of the cache's rays.
+        precision: of the networks' products on the CPU, as in `render_rays_fused`.
 
     Returns:
         colors [n_rays, 3], opacities [n_rays], depths [n_rays], equal to `render_rays_fused`'s up to the
@@ -130,13 +132,14 @@ def render_cached(
     if not _backend.is_native():
         return reference.render_cached(
             *(cache, sigma_params, sigma_spec, color_params, color_spec),
-            *(cond, background, early_stop_eps, density_bias),
+            *(cond, background, early_stop_eps, density_bias, precision),
         )
+    bfloat16 = is_bfloat16("render_cached", precision)
     with torch.no_grad():
         return _native.ops().render_cached(
             *(cache.features, cache.t_starts, cache.t_ends, cache.packed_info, cache.rays_d),
             *(sigma_params, mlp_numbers(sigma_spec), color_params, mlp_numbers(view_as_input(color_spec))),
-            *(cond, background, early_stop_eps, density_bias, cache.image_width),
+            *(cond, background, early_stop_eps, density_bias, cache.image_width, bfloat16),
         )
 
 
@@ -152,6 +155,7 @@ def render_cached_within(
     background: Tensor | None = None,
     early_stop_eps: float = 1e-4,
     density_bias: float = 0.0,
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Renders a cache under a new condition where a mask says so; other pixels stay as they were.
 
@@ -183,7 +187,7 @@ def render_cached_within(
     rays = mask.nonzero()[:, 0]
     rendered = render_cached(
         *(cache.select(rays), sigma_params, sigma_spec, color_params, color_spec, cond),
-        *(None if background is None else background[rays], early_stop_eps, density_bias),
+        *(None if background is None else background[rays], early_stop_eps, density_bias, precision),
     )
     colors, opacities, depths = (
         old.index_copy(0, rays, new) for old, new in zip(previous, rendered, strict=True)

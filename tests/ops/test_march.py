@@ -91,18 +91,6 @@ def test_packs_samples_in_the_order_of_the_rays(kernel_device):
     assert int(result.n_dropped) == 0
 
 
-@pytest.fixture
-def every_isa():
-    """Restores the instruction set that a test has changed."""
-    before = _native.isa()
-    yield [
-        name
-        for name in _native.ISAS
-        if _native.ISAS.index(name) <= _native.ISAS.index(_native.detected_isa())
-    ]
-    _native.set_isa(before)
-
-
 @pytest.mark.parametrize("resolution", [4, 16, 128])
 @pytest.mark.parametrize("step_size", [0.0011, 0.013, 0.3])
 @pytest.mark.parametrize("fill", [0.0, 0.02])

@@ -34,6 +34,21 @@ def test_matches_reference(kernel_device, n_cond):
     assert torch.equal(updated(occupancy_update, inputs), updated(reference.occupancy_update, inputs))
 
 
+@pytest.mark.parametrize(("n_cells", "n_indices"), [(8, 3), (8 * 125, 701), (8 * 20000, 30000)])
+def test_every_instruction_set_gives_the_same_bits(every_isa, n_cells, n_indices):
+    inputs = make_inputs(n_cells, n_indices)
+    inputs["density_grid"][::7] = float("nan")
+    inputs["density_grid"][5::11] = -0.0
+    inputs["densities"][:, ::5] = float("nan")
+    results = []
+    for isa in every_isa:
+        _native.set_isa(isa)
+        grid = updated(occupancy_update, inputs)
+        results.append((grid.view(torch.int32), pack_bitfield(grid, 1.0)))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
+
+
 def test_takes_the_maximum_over_conditions(kernel_device):
     inputs = make_inputs(device=kernel_device)
     together = updated(occupancy_update, inputs)

@@ -39,6 +39,22 @@ def test_matches_reference_float64():
     assert_matches_reference(make_inputs(dtype=torch.float64))
 
 
+@pytest.mark.parametrize("n_rays", [3, 61, 5000])
+def test_every_instruction_set_gives_the_same_bits(every_isa, n_rays):
+    inputs = make_inputs(n_rays)
+    g = torch.Generator().manual_seed(1)
+    for rays in (inputs["rays_o"], inputs["rays_d"]):
+        for odd in (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf")):
+            rays[torch.rand(rays.shape, generator=g) < 0.05] = odd
+    results = []
+    for isa in every_isa:
+        _native.set_isa(isa)
+        results.append(torch.stack(ray_aabb(**inputs, near=0.1)))
+    assert n_rays < 10 or 0 < int((results[0][0] < 1e10).sum()) < n_rays
+    for other in results[1:]:
+        assert torch.equal(other, results[0])
+
+
 def test_hits_lie_on_the_box(kernel_device):
     inputs = make_inputs(device=kernel_device)
     t_min, t_max = ray_aabb(**inputs)

@@ -7,7 +7,14 @@ import torch
 from test_render_rays_fused import COLOR, GRID, SIGMA, make_inputs
 
 from nerfad import _native
-from nerfad.ops import MLPSpec, render_cache, render_cached, render_cached_within, render_rays_fused
+from nerfad.ops import (
+    MLPSpec,
+    emulated_cuda,
+    render_cache,
+    render_cached,
+    render_cached_within,
+    render_rays_fused,
+)
 from nerfad.ops.reference import render_cached as reference
 
 OF_CACHE = (
@@ -74,6 +81,29 @@ def test_shapes_of_networks(kernel_device, atol, sigma, color, grid):
     assert_close(render_cached(cache, **networks), reference.render_cached(cache, **networks), atol)
 
 
+def test_bfloat16_is_that_of_the_uncached_render(every_isa):
+    inputs = make_inputs(500)
+    cache, networks = split(inputs)
+    exact = render_cached(cache, **networks)[0]
+    expected = reference.render_cached(cache, **networks, precision="bfloat16")
+    for isa in every_isa:
+        _native.set_isa(isa)
+        got = render_cached(cache, **networks, precision="bfloat16")
+        assert_close(got, expected, 2e-3)
+        assert_close(got, render_rays_fused(**inputs, precision="bfloat16"), 2e-3)
+        assert not torch.equal(got[0], exact)
+    with pytest.raises(RuntimeError, match="precision must be float32 or bfloat16, got 'half'"):
+        render_cached(cache, **networks, precision="half")
+
+
+def test_cuda_kernels_reject_bfloat16():
+    if not _native.LIBRARY.with_name("libnerfad_emu.so").is_file():
+        pytest.skip("the emulated kernels are not built (needs the CUDA headers)")
+    cache, networks = split(make_inputs(5))
+    with emulated_cuda(), pytest.raises(RuntimeError, match="render_cached: precision bfloat16 runs on the"):
+        render_cached(cache, **networks, precision="bfloat16")
+
+
 def test_a_selection_gives_the_same_pixels(kernel_device):
     cache, networks = split(make_inputs(device=kernel_device), image_width=20)
     everything = render_cached(cache, **networks)
@@ -125,7 +155,7 @@ def test_opcheck():
     arguments = (
         *(cache.features, cache.t_starts, cache.t_ends, cache.packed_info, cache.rays_d),
         *(n["sigma_params"], [8, 5, 32, 2, 16, 0], n["color_params"], [31, 0, 32, 1, 3, 1]),
-        *(n["cond"], n["background"], 1e-4, 1.0, 0),
+        *(n["cond"], n["background"], 1e-4, 1.0, 0, False),
     )
     torch.library.opcheck(_native.ops().render_cached.default, arguments)
 

@@ -1,0 +1,7 @@
+#include "occupancy_simd.h"
+
+namespace nerfad {
+
+OccupancyUnit occupancy_avx512() { return {decay_cells, largest_densities, pack_bytes}; }
+
+}  // namespace nerfad

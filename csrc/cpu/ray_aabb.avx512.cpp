@@ -1,0 +1,9 @@
+#include "ray_aabb_simd.h"
+
+namespace nerfad {
+
+void ray_aabb_rays_avx512(const RayAabb<float>& p, int64_t begin, int64_t end) {
+  ray_aabb_rays(p, begin, end);
+}
+
+}  // namespace nerfad
