@@ -24,7 +24,7 @@ from nerfad.engine import summary as summing
 from nerfad.engine.comparison import side_by_side, sound_of, strip
 from nerfad.engine.evaluation_sources import AvatarSource, Source, SourceFrame, VideoSource
 from nerfad.engine.other_sound import OtherSound, OwnFrame, other_sound
-from nerfad.engine.scoring import PICTURE_METRICS, FrameScore, FrameScorer
+from nerfad.engine.scoring import LANDMARK_METRICS, PICTURE_METRICS, FrameScore, FrameScorer
 from nerfad.engine.summary import Summary
 from nerfad.errors import ModelNotFoundError, NerfadError
 from nerfad.features.face_reader import FaceReader, open_reader
@@ -127,7 +127,7 @@ def _open_reader(data: Dataset, models: str | Path | None, summary: Summary) -> 
     try:
         return open_reader(data.reader, None if models is None else Path(models), data)
     except ModelNotFoundError as error:
-        for name in ("lmd", "lmd_79", "au_agreement", *summing.LIP_METRICS):
+        for name in (*LANDMARK_METRICS, "au_agreement", "au_kappa", *summing.LIP_METRICS):
             summary.reasons[name] = f"unavailable: {error}"
         return None
 
