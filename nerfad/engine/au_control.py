@@ -14,7 +14,7 @@ from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine.attention_data import codes_of
 from nerfad.engine.evaluation_sources import dataset_sound
 from nerfad.errors import CheckpointError, DatasetError, InputFileError
-from nerfad.metrics.action_units import SPEECH_UNITS, dead_units
+from nerfad.metrics.action_units import dead_units
 from nerfad.models.unit_control import UnitDirections
 
 if TYPE_CHECKING:
@@ -75,9 +75,12 @@ def edited_codes(
 ) -> np.ndarray:
     """Codes [n, d] of frames at `times` [n] with the edits, float32.
 
-    Within its interval an edit brings what the codes show of its unit to its value and leaves the other units
-    to the sound. Edits of different units add up; of two edits of one unit the later one goes on from where
-    the earlier one leads.
+    Within its interval an edit brings what the codes show of its unit to its value. Other units that are
+    edited, too, keep theirs; those that nobody edits go along as they do in the person's speech: lips that
+    part over a jaw that is held are nothing that the field has seen.
+
+    Edits of different units add up; of two edits of one unit the later one goes on from where the earlier
+    one leads.
     """
     spoken = directions.read(codes)
     wanted = spoken.copy()
@@ -117,15 +120,14 @@ def unit_directions(
             raise DatasetError(f"--au {edit.unit}: {data.root} has no such unit; choose one of {known}.")
         if edit.unit in dead:
             raise DatasetError(
-                f"--au {edit.unit}: cannot be edited ({dead[edit.unit]}); choose a unit that the person moves."
+                f"--au {edit.unit}: cannot be edited ({dead[edit.unit]}); choose a unit that the "
+                "person moves."
             )
-    edited = {edit.unit for edit in edits}
-    chosen = [
-        k for k, name in enumerate(names) if name in edited or (name in SPEECH_UNITS and name not in dead)
-    ]
+    edited = tuple(dict.fromkeys(edit.unit for edit in edits))
+    chosen = [names.index(unit) for unit in edited]
     sound = avatar.conditions(dataset_sound(data), frame_times=data.frame_times, segments=data.segments)
     codes = sound[frames, : avatar.voice.n_codes]
-    return UnitDirections.fit(codes, units[frames][:, chosen], tuple(names[k] for k in chosen))
+    return UnitDirections.fit(codes, units[frames][:, chosen], edited)
 
 
 def own_dataset(avatar: Avatar, asked: str | Path | None) -> Dataset:

@@ -139,7 +139,7 @@ def load(run: str | Path) -> Checkpoint:
 
 
 def load_trained(run: str | Path) -> Checkpoint:
-    """The checkpoint of a run of `nerfad train`; raises like `load`, and where it is one of a pre-training."""
+    """The checkpoint of a run of `nerfad train`; raises like `load`, and where it is a pre-training's."""
     saved = load(run)
     kind = saved.meta.get("kind")
     if kind is not None:

@@ -150,10 +150,7 @@ def stage_tiles(chain: Chain, position: int) -> Tiles:
         tiles += [
             ("A: white where speech moves nothing", as_picture(2 * made.mask - 1)),
             ("Audio-face (1 - A) I_crop", as_picture(audio_face(made.mask, crop))),
-            (
-                "Identity-face over the frame",
-                np.rint(255 * identity_face(data, position, masker)).astype(np.uint8),
-            ),
+            ("Identity-face over the frame", as_bytes(identity_face(data, position, masker))),
             ("I_G by the frame's own units", as_picture(made.image)),
         ]
     if chain.fusion is not None:
@@ -206,6 +203,11 @@ def as_picture(planes: Tensor) -> np.ndarray:
     """[1, 1 or 3, h, w] in [-1, 1] as uint8 RGB [h, w, 3]."""
     values = ((planes[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """[h, w, 3] in [0, 1] as uint8."""
+    return np.rint(255 * image).astype(np.uint8)
 
 
 def fitted(image: np.ndarray, rows: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from nerfad.metrics.openface import read_units
 LIP_METRICS = (
     "lip_gap_correlation",
     "lip_gap_amplitude",
+    "lip_gap_error",
     "lip_gap_offset_frames",
     "lip_gap_correlation_other_audio",
     "lip_gap_correlation_other_audio_p95",
@@ -75,6 +76,9 @@ def put_lips(summary: Summary, frames: Sequence[FrameScore], dataset: Dataset) -
     scan = scan_offsets(rendered, real, dataset.audio_ids[positions], dataset.segments[positions])
     summary.put("lip_gap_correlation", correlation(rendered, real), NO_FACE)
     summary.put("lip_gap_amplitude", amplitude(rendered, real), NO_FACE)
+    both = np.isfinite(rendered) & np.isfinite(real)
+    error = float(np.abs(rendered - real)[both].mean()) if both.any() else None
+    summary.put("lip_gap_error", error, NO_FACE)
     summary.put("lip_gap_offset_frames", scan.best, NO_FACE)
     summary.details["lip_gap"] = {
         "faces_read_rendered": int(np.isfinite(rendered).sum()),

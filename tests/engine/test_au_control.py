@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-from test_fused_avatar import SMALL
-from tiny_faces import write_tiny_faces
+from tiny_data import train_tiny, write_tiny_dataset
 
-from nerfad.config import TrainConfig
 from nerfad.data.dataset import load_dataset
 from nerfad.data.writer import DatasetWriter
 from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.evaluation_sources import dataset_sound
 from nerfad.engine.render import Avatar, render_video
-from nerfad.engine.train import train
 from nerfad.errors import CheckpointError, DatasetError, InputFileError
 from nerfad.models.unit_control import UnitDirections
 
@@ -100,19 +97,16 @@ def test_what_cannot_be_read_is_refused(text, sentence):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = write_tiny_faces(tmp_path_factory.mktemp("faces"), n_frames=130, units=("AU25", "AU26", "AU04"))
+    root = write_tiny_dataset(tmp_path_factory.mktemp("data"), n_frames=130)
     dataset = load_dataset(root)
-    values = dataset.aus.copy()
-    values[:, 2] = 0.5
-    DatasetWriter(root).write_aus(np.arange(130), dataset.au_names, values, dataset.fps)
+    values = np.concatenate([dataset.aus, np.full((130, 1), 0.5)], 1)
+    DatasetWriter(root).write_aus(np.arange(130), [*dataset.au_names, "AU04"], values, dataset.fps)
     return root
 
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("run")
-    train(TrainConfig(dataset=data, out=out, steps=300, **SMALL))
-    return out
+    return train_tiny(data, tmp_path_factory.mktemp("run"), steps=400)
 
 
 def test_au25_opens_the_mouth_that_is_rendered(data, run):
@@ -120,7 +114,7 @@ def test_au25_opens_the_mouth_that_is_rendered(data, run):
     cond = avatar.conditions(dataset_sound(dataset), frame_times=dataset.frame_times)[:25]
     pictures = {}
     for value in (0.0, 1.0):
-        edits = [UnitEdit("AU25", value, 0.2, 0.8), UnitEdit("AU26", value, 0.2, 0.8)]
+        edits = [UnitEdit("AU25", value, 0.2, 0.8)]
         changed = cond.copy()
         n = avatar.voice.n_codes
         changed[:, :n] = edited_codes(
@@ -131,7 +125,9 @@ def test_au25_opens_the_mouth_that_is_rendered(data, run):
     assert np.abs(before).max() == 0
     order = np.argsort(dataset.aus[:, 0])
     closed, opened = (np.mean([dataset.image(int(i)) for i in part], 0) for part in (order[:10], order[-10:]))
-    assert np.corrcoef((opened - closed).ravel(), within.ravel())[0, 1] > 0.5
+    lips = (opened - closed).mean(2)
+    assert within.mean(2)[lips < 0.5 * lips.min()].mean() < -15
+    assert np.abs(within.mean(2)[:10]).mean() < 5  # above the eyes hardly anything moves
 
 
 def test_units_that_cannot_be_edited_are_named(data, run, tmp_path):
@@ -139,13 +135,13 @@ def test_units_that_cannot_be_edited_are_named(data, run, tmp_path):
         edits = [UnitEdit.parse(text)]
         render_video(run, data / "aud.wav", tmp_path / "x.mp4", edits=edits, **more)
 
-    with pytest.raises(DatasetError, match=r"--au AU12: .* has no such unit; choose one of AU25, AU26"):
+    with pytest.raises(DatasetError, match=r"--au AU12: .* has no such unit; choose one of AU25, AU45"):
         render("AU12=0.5@0-1s")
     with pytest.raises(DatasetError, match=r"--au AU04: cannot be edited \(its range .* below 0.02\)"):
         render("AU04=0.5@0-1s")
     with pytest.raises(InputFileError, match="--au AU25: 0-99s reaches beyond the sound, which is"):
         render("AU25=0.5@0-99s")
-    other = write_tiny_faces(tmp_path / "other", seed=1)
+    other = write_tiny_dataset(tmp_path / "other", seed=1)
     with pytest.raises(CheckpointError, match=r"--au needs the data set of the run"):
         render("AU25=0.5@0-1s", dataset=other)
     assert not (tmp_path / "x.mp4").exists()
