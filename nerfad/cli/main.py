@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 from nerfad.cli.console import complain, progress_bar, say
 from nerfad.cli.explain import explain
 from nerfad.cli.pretrain_fusion import pretrain_fusion
+from nerfad.cli.reproduce import reproduce
 from nerfad.cli.train import train
 from nerfad.cli.train_base import train_base
 from nerfad.config import AttentionConfig, AttentionWeights
@@ -161,6 +162,7 @@ def pretrain_attention(
 
 app.command(pretrain_fusion)
 app.command(explain)
+app.command(reproduce)
 
 
 @app.command
