@@ -8,7 +8,7 @@ from nerfad.errors import NerfadError
 
 
 def reproduce(
-    table: Literal[1, 3],
+    table: Literal[1, 2, 3],
     out: Path,
     data: Path | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -28,7 +28,8 @@ def reproduce(
     goes on, reusing what is finished. Several processes may share one folder of runs.
 
     Args:
-        table: 1 compares with a plain NeRF, AD-NeRF-like and DFRF-like variants; 3 is the ablation.
+        table: 1 compares with a plain NeRF, AD-NeRF-like and DFRF-like variants; 2 is the same after 4,000
+            and 10,000 steps and at the end; 3 is the ablation.
         out: the JSON file with mean, spread and every seed's value.
         data: the data set; without it, a sample head with exact ground truth.
         seeds: each row is trained once for each.

@@ -138,17 +138,6 @@ def load(run: str | Path) -> Checkpoint:
     return Checkpoint(run, meta, tensors)
 
 
-def load_trained(run: str | Path) -> Checkpoint:
-    """The checkpoint of a run of `nerfad train`; raises like `load`, and where it is a pre-training's."""
-    saved = load(run)
-    kind = saved.meta.get("kind")
-    if kind is not None:
-        raise CheckpointError(
-            f"{run}: is a run of `nerfad pretrain-{kind}`, not of `nerfad train`; choose the folder of one."
-        )
-    return saved
-
-
 def load_meta(run: str | Path) -> dict[str, Any]:
     """The JSON part of a checkpoint; raises like `load`."""
     path = Path(run) / META_NAME

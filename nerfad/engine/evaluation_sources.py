@@ -117,9 +117,9 @@ class AvatarSource:
         """Load a run folder and the data set it was trained on."""
         from nerfad.engine.render import Avatar
 
-        saved = checkpoint.load_trained(Path(run))
-        data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
+        saved = checkpoint.load(Path(run))
         saved.require_kind(None)
+        data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
         saved.check_dataset(data)
         clip_s = saved.meta["config"].get("clip_s")
         return cls(Avatar.load(Path(run), device), data, saved.meta.get("step"), torso, clip_s)

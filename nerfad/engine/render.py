@@ -70,7 +70,7 @@ class Avatar:
             BackendError: the device is not there.
             CheckpointError: there is no usable checkpoint in it.
         """
-        return cls(checkpoint.load_trained(run), device)
+        return cls(checkpoint.load(run), device)
 
     @property
     def audio_kind(self) -> str:

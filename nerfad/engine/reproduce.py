@@ -16,8 +16,8 @@ from typing import Any
 
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
-from nerfad.engine.reproduce_rows import SHARES, TABLES, Budget, Recipe, stage_config
-from nerfad.engine.reproduce_scores import score_recipe, score_video
+from nerfad.engine.reproduce_rows import SHARES, TABLES, Budget, Row, stage_config
+from nerfad.engine.reproduce_scores import score_row, score_video
 from nerfad.engine.reproduce_table import table_of
 from nerfad.errors import NerfadError, OutputError
 from nerfad.io.atomic import atomic_write
@@ -113,7 +113,7 @@ class Task:
     """A row with a seed."""
 
     name: str
-    recipe: Recipe
+    row: Row
     seed: int
 
 
@@ -152,21 +152,23 @@ class Reproduction:
         """Do all that is missing of a task; False where another process is at it."""
         result = self._result_path(task)
         if not result.is_file():
-            for stage in task.recipe.stages:
+            for stage in task.row.recipe.stages:
                 if not self._train(task, stage):
                     return False
             with locked(result.parent / "lock", wait=False) as held:
                 if not held:
                     return False
-                if not result.is_file():
+                # A short budget does not reach every step that is to be reported.
+                reached = checkpoint.exists(task.row.field_run(self.runs, task.seed))
+                if reached and not result.is_file():
                     self._score(task, result)
         self.n_done += 1
         self._write()
         return True
 
     def _train(self, task: Task, stage: str) -> bool:
-        folder = task.recipe.folder(self.runs, stage, task.seed)
-        share = task.recipe.share(stage)
+        folder = task.row.recipe.folder(self.runs, stage, task.seed)
+        share = task.row.recipe.share(stage)
         if self._finished(folder, share):
             return True
         with locked(folder.with_name(folder.name + ".lock"), wait=False) as held:
@@ -174,7 +176,7 @@ class Reproduction:
                 return False
             if not self._finished(folder, share):
                 settings = stage_config(
-                    task.recipe, stage, self.dataset.root.resolve(), self.runs, task.seed, self.budget
+                    task.row.recipe, stage, self.dataset.root.resolve(), self.runs, task.seed, self.budget
                 )
                 _trainer(stage)(settings, self._part(task, stage))
         return True
@@ -189,8 +191,8 @@ class Reproduction:
         return float(meta["elapsed_s"]) >= 60 * share * self.budget.minutes
 
     def _score(self, task: Task, path: Path) -> None:
-        scores = score_recipe(
-            task.recipe,
+        scores = score_row(
+            task.row,
             self.runs,
             task.seed,
             path.parent,
@@ -203,7 +205,7 @@ class Reproduction:
         _write_json(path, {"seed": task.seed, "threads": self.config.threads, **scores})
 
     def _score_videos(self) -> None:
-        run = self.tasks[0].recipe.folder(self.runs, "field", self.tasks[0].seed)
+        run = self.tasks[0].row.recipe.folder(self.runs, "field", self.tasks[0].seed)
         for name, video in self.config.videos:
             folder = self.runs / "scores" / f"video-{name}"
             with locked(folder / "lock"):
@@ -290,12 +292,12 @@ class Reproduction:
                 raise OutputError(f"{self.runs}: was begun with {what}; choose another --runs.")
 
     def _result_path(self, task: Task) -> Path:
-        return self.runs / "scores" / f"{task.recipe.name}-s{task.seed}" / RESULT
+        return self.runs / "scores" / f"{task.row.name}-s{task.seed}" / RESULT
 
     def _part(self, task: Task, stage: str) -> Progress:
         """Progress of a stage as progress of everything."""
-        stages = [*task.recipe.stages, "scores"]
-        shares = [0.9 * task.recipe.share(name) for name in stages[:-1]] + [0.1]
+        stages = [*task.row.recipe.stages, "scores"]
+        shares = [0.9 * task.row.recipe.share(name) for name in stages[:-1]] + [0.1]
         before = sum(shares[: stages.index(stage)])
 
         def tell(done: float, text: str) -> None:

@@ -70,19 +70,46 @@ DFRF = Recipe(
 )
 """Audio-conditioned field with features of whole reference frames, whose offsets hear the sound."""
 
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a recipe, at the end of its training or after so many steps of its field."""
+
+    recipe: Recipe
+    at: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its scores; the same row of two tables has one."""
+        return self.recipe.name if self.at is None else f"{self.recipe.name}_at_{self.at}"
+
+    def field_run(self, runs: Path, seed: int) -> Path:
+        """The checkpoint that is scored."""
+        run = self.recipe.folder(runs, "field", seed)
+        return run if self.at is None else run / f"at_{self.at}"
+
+
+REPORT_AT = (4_000, 10_000)
+"""Steps of the field after which the paper reports."""
+
 _AGAINST_OTHERS = {
-    "plain_nerf": Recipe("nerf", codes="none"),
-    "ad_nerf_like": PLAIN,
-    "dfrf_like": DFRF,
-    "nerf_ad": FULL,
+    "plain_nerf": Row(Recipe("nerf", codes="none")),
+    "ad_nerf_like": Row(PLAIN),
+    "dfrf_like": Row(DFRF),
+    "nerf_ad": Row(FULL),
 }
-TABLES: dict[int, dict[str, Recipe]] = {
+TABLES: dict[int, dict[str, Row]] = {
     1: _AGAINST_OTHERS,
+    2: {
+        f"{name}_{at or 'end'}": Row(row.recipe, at)
+        for at in (*REPORT_AT, None)
+        for name, row in _AGAINST_OTHERS.items()
+    },
     3: {
-        "full": FULL,
-        "wo_att_d": Recipe("wo_att_d", fusion=True),
-        "wo_au": Recipe("wo_au", attention=True, fusion=True, au_loss=False),
-        "plain": PLAIN,
+        "full": Row(FULL),
+        "wo_att_d": Row(Recipe("wo_att_d", fusion=True)),
+        "wo_au": Row(Recipe("wo_au", attention=True, fusion=True, au_loss=False)),
+        "plain": Row(PLAIN),
     },
 }
 """The rows of each table, by name."""
@@ -139,5 +166,7 @@ def stage_config(
             **sizes,
         )
     fusion = recipe.folder(runs, "fusion", seed) if recipe.fusion else None
-    config = TrainConfig(dataset=dataset, size=budget.size, fusion=fusion, codes=recipe.codes, **common)
+    config = TrainConfig(
+        dataset=dataset, size=budget.size, fusion=fusion, codes=recipe.codes, report_at=REPORT_AT, **common
+    )
     return config if recipe.identity is None else dataclasses.replace(config, identity=recipe.identity)

@@ -11,7 +11,7 @@ from nerfad.engine import checkpoint
 from nerfad.engine.evaluate import evaluate
 from nerfad.engine.evaluation_sources import AvatarSource
 from nerfad.engine.judge_attention import judge_speech_region
-from nerfad.engine.reproduce_rows import Recipe
+from nerfad.engine.reproduce_rows import Row
 from nerfad.engine.swapped_sound import swapped_sound
 from nerfad.ops import backend
 from nerfad.progress import Progress, report
@@ -24,8 +24,8 @@ SCORES = (
 """Of metrics.json."""
 
 
-def score_recipe(
-    recipe: Recipe,
+def score_row(
+    row: Row,
     runs: Path,
     seed: int,
     out: Path,
@@ -37,7 +37,7 @@ def score_recipe(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores, what the stages have spent, and what the mask is like, as JSON values."""
-    run = recipe.folder(runs, "field", seed)
+    recipe, run = row.recipe, row.field_run(runs, seed)
     metrics = evaluate(
         run,
         out,
@@ -54,7 +54,8 @@ def score_recipe(
     swapped = swapped_sound(source) or {}
     stages = {}
     for stage in recipe.stages:
-        meta = checkpoint.load_meta(recipe.folder(runs, stage, seed))
+        folder = run if stage == "field" else recipe.folder(runs, stage, seed)
+        meta = checkpoint.load_meta(folder)
         stages[stage] = {"steps": int(meta["step"]), "seconds": round(float(meta["elapsed_s"]), 1)}
     result = _common(metrics)
     result["scores"] |= swapped

@@ -8,8 +8,10 @@ from typing import Any
 
 from nerfad.engine.reproduce_scores import finite
 
+_PAPERS = ("psnr", "ssim", "lpips", "au_agreement", "lmd_79", "syncnet")
 COLUMNS = {
-    1: ("psnr", "ssim", "lpips", "au_agreement", "lmd_79", "syncnet", "psnr_face", "lip_gap_correlation"),
+    1: (*_PAPERS, "psnr_face", "lip_gap_correlation"),
+    2: (*_PAPERS, "psnr_face", "lip_gap_correlation"),
     3: (
         *("psnr_face", "psnr_mouth", "lmd", "lip_gap_correlation", "lip_gap_amplitude", "au_agreement"),
         *("au_kappa", "lip_gap_error", "swap_outside", "swap_inside"),

@@ -78,7 +78,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    saved = checkpoint.load_trained(config.out) if checkpoint.exists(config.out) else None
+    saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
     if saved is not None:
         saved.require_kind(None)
         if config.size is not None and config.size != saved.meta["camera"]["height"]:
