@@ -209,11 +209,15 @@ class Reproduction:
         for name, video in self.config.videos:
             folder = self.runs / "scores" / f"video-{name}"
             with locked(folder / "lock"):
-                path = folder / RESULT
+                path, found = folder / RESULT, video.stat()
+                stamp = [found.st_size, found.st_mtime_ns]
+                if path.is_file() and json.loads(path.read_text())["file"] == stamp:
+                    continue
+                report(self.progress, 0.99, f"scoring {name}")
                 scores = score_video(
                     video, run, folder, self.dataset.root, self.config.max_frames, self.config.models
                 )
-                _write_json(path, {"seed": 0, **scores})
+                _write_json(path, {"seed": 0, "file": stamp, **scores})
 
     def _write(self) -> dict[str, Any]:
         """The table of everything that lies in the folder of runs."""

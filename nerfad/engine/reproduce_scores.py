@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nerfad import _native
+from nerfad.data.ground_truth import knows_speech_region
 from nerfad.engine import checkpoint
 from nerfad.engine.evaluate import evaluate
 from nerfad.engine.evaluation_sources import AvatarSource
@@ -49,16 +50,16 @@ def score_row(
         device=device,
         progress=progress,
     )
-    report(progress, 0.95, "swapping the sound")
-    source = AvatarSource.open(run, dataset, device=device)
-    swapped = swapped_sound(source) or {}
+    result = _common(metrics)
+    if knows_speech_region(dataset):
+        report(progress, 0.95, "swapping the sound")
+        swapped = swapped_sound(AvatarSource.open(run, dataset, device=device))
+        result["scores"] |= {name: value if finite(value) else None for name, value in swapped.items()}
     stages = {}
     for stage in recipe.stages:
         folder = run if stage == "field" else recipe.folder(runs, stage, seed)
         meta = checkpoint.load_meta(folder)
         stages[stage] = {"steps": int(meta["step"]), "seconds": round(float(meta["elapsed_s"]), 1)}
-    result = _common(metrics)
-    result["scores"] |= swapped
     result |= {"stages": stages, "mask": None, "isa": _native.isa() if backend() == "native" else backend()}
     if recipe.attention:
         attention = recipe.folder(runs, "attention", seed)

@@ -11,23 +11,27 @@ from nerfad.data.dataset import Dataset
 from nerfad.data.face_crops import FaceCrops
 from nerfad.engine.evaluation_sources import AvatarSource
 from nerfad.engine.judge_attention import true_region
+from nerfad.errors import DatasetError
 
 N_FRAMES = 24
 CROP_SIZE = 128
 
 
-def swapped_sound(run: AvatarSource, n_frames: int = N_FRAMES) -> dict[str, float] | None:
+def swapped_sound(run: AvatarSource, n_frames: int = N_FRAMES) -> dict[str, float]:
     """Mean absolute change of rendered pixels (0..1), inside and outside the true speech region.
 
     Evenly spread held-out frames are drawn with their own sound and with that of a moment half the held-out
     stretch away. The region holds every pixel, seen upright, that speech moves in any frame whose truth was
-    kept; the outside is the rest of the picture. None without exact truth.
+    kept; the outside is the rest of the picture.
+
+    Raises:
+        DatasetError: the data set has no exact masks.
     """
     data = run.dataset
     crops = FaceCrops(data, CROP_SIZE)
     often = true_region(data, crops)
     if often is None:
-        return None
+        raise DatasetError(f"{data.root}: has no exact masks of what speech moves; use a sample head.")
     test = run.positions
     chosen = np.linspace(0, len(test) - 1, min(n_frames, len(test))).astype(int)
     changes: dict[str, list[float]] = {"swap_outside": [], "swap_inside": []}
