@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 from tyro.extras import SubcommandApp
 
 from nerfad.cli.console import complain, progress_bar, say
+from nerfad.cli.explain import explain
 from nerfad.cli.pretrain_fusion import pretrain_fusion
+from nerfad.cli.reproduce import reproduce
 from nerfad.cli.train import train
 from nerfad.cli.train_base import train_base
 from nerfad.config import AttentionConfig, AttentionWeights
@@ -159,6 +161,8 @@ def pretrain_attention(
 
 
 app.command(pretrain_fusion)
+app.command(explain)
+app.command(reproduce)
 
 
 @app.command
@@ -171,6 +175,7 @@ def render(
     dataset: Path | None = None,
     mark_synthetic: bool = True,
     device: str = "cpu",
+    au: UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
     """Let a trained face speak: a video with sound, marked as synthetic in its metadata.
 
@@ -183,8 +188,12 @@ def render(
         dataset: where the data set lies now, if it moved.
         mark_synthetic: say in the metadata that the video is synthetic.
         device: cpu, cuda or cuda:1.
+        au: an action unit edited on top of speech, such as AU25=0.8@1.0-2.0s; may be given several times.
     """
+    from nerfad.engine.au_control import UnitEdit
     from nerfad.engine.render import render_video
+
+    edits = [UnitEdit.parse(text) for text in au]
 
     with progress_bar("render") as progress:
         render_video(
@@ -196,6 +205,7 @@ def render(
             dataset=dataset,
             synthetic=mark_synthetic,
             device=device,
+            edits=edits,
             progress=progress,
         )
     say(f"video written to {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,6 +32,11 @@ def exact_depth(dataset: Dataset, i: int) -> np.ndarray | None:
         size = (dataset.width, dataset.height)
         depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return depth.astype(np.float32)
+
+
+def knows_speech_region(root: Path) -> bool:
+    """Whether the data set in folder `root` has exact masks of what speech moves."""
+    return (root / "ground_truth/speech_mask").is_dir()
 
 
 def speech_mask(dataset: Dataset, i: int) -> np.ndarray | None:

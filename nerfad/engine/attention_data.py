@@ -80,7 +80,7 @@ def live_units(datasets: list[Dataset], wanted: tuple[str, ...]) -> tuple[tuple[
     """The units that every data set has and in which every person moves, and why not the others.
 
     Raises:
-        DatasetError: none is left, or a data set has no action units at all.
+        DatasetError: none is left, or a data set has no action units at all, or too few frames.
     """
     left_out: dict[str, str] = {}
     for dataset in datasets:
@@ -89,9 +89,11 @@ def live_units(datasets: list[Dataset], wanted: tuple[str, ...]) -> tuple[tuple[
                 f"{dataset.root}: has no action units; put OpenFace's au.csv there, or preprocess the video "
                 "with `nerfad preprocess`, which writes au_proxy.csv."
             )
+        frames = training_frames(dataset)
+        check_length(dataset, len(frames))
         there = tuple(name for name in wanted if name in dataset.au_names)
         left_out |= {name: f"{dataset.root} does not have it" for name in wanted if name not in there}
-        values = codes_of(dataset, there)[training_frames(dataset)]
+        values = codes_of(dataset, there)[frames]
         left_out |= {name: f"{dataset.root}: {reason}" for name, reason in dead_units(values, there).items()}
     units = tuple(name for name in wanted if name not in left_out)
     if not units:

@@ -24,7 +24,7 @@ from nerfad.engine import summary as summing
 from nerfad.engine.comparison import side_by_side, sound_of, strip
 from nerfad.engine.evaluation_sources import AvatarSource, Source, SourceFrame, VideoSource
 from nerfad.engine.other_sound import OtherSound, OwnFrame, other_sound
-from nerfad.engine.scoring import PICTURE_METRICS, FrameScore, FrameScorer
+from nerfad.engine.scoring import LANDMARK_METRICS, PICTURE_METRICS, FrameScore, FrameScorer
 from nerfad.engine.summary import Summary
 from nerfad.errors import ModelNotFoundError, NerfadError
 from nerfad.features.face_reader import FaceReader, open_reader
@@ -73,7 +73,8 @@ def evaluate(
             torso moved by the frame's body motion. With "frame", `psnr_learnt_torso` and
             `psnr_face_learnt_torso` give the other beside it.
         device: where the frames are rendered: "cpu", "cuda" or "cuda:1".
-        other_frames: frames, evenly spread, that are rendered for each shift of the driving sound.
+        other_frames: frames, evenly spread, that are rendered for each shift of the driving sound; 0 leaves
+            other sound out.
         progress: called with the share done (0..1) and a short text.
 
     Raises:
@@ -91,7 +92,7 @@ def evaluate(
     scorer = FrameScorer(data, reader, positions, models)
     folder = Path(out)
     every = max(1, math.ceil(len(positions) / max(other_frames, 1)))
-    kept = {int(p) for p in positions[::every]}
+    kept = {int(p) for p in positions[::every]} if other_frames else set()
     frames, own = _score_all(source, scorer, positions, kept, folder, progress)
     summary.reasons |= scorer.reasons
     summing.put_pictures(summary, frames, reader is not None)
@@ -127,7 +128,7 @@ def _open_reader(data: Dataset, models: str | Path | None, summary: Summary) -> 
     try:
         return open_reader(data.reader, None if models is None else Path(models), data)
     except ModelNotFoundError as error:
-        for name in ("lmd", "lmd_79", "au_agreement", *summing.LIP_METRICS):
+        for name in (*LANDMARK_METRICS, "au_agreement", "au_kappa", *summing.LIP_METRICS):
             summary.reasons[name] = f"unavailable: {error}"
         return None
 
@@ -172,6 +173,8 @@ def _score_all(
 def _other_sound(
     source: Source, reader: FaceReader | None, own: Sequence[OwnFrame], progress: Progress | None
 ) -> tuple[OtherSound | None, str]:
+    if not own:
+        return None, "not asked for"
     if not isinstance(source, AvatarSource):
         return None, "a finished video cannot be driven by another sound"
     if reader is None:

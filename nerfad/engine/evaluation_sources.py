@@ -71,7 +71,7 @@ def _open_dataset(run: str | Path | None, dataset: str | Path | None, size: int 
     return load_dataset(root, size)
 
 
-def _sound(dataset: Dataset) -> np.ndarray:
+def dataset_sound(dataset: Dataset) -> np.ndarray:
     """The data set's sound as an avatar takes it: the wave, or one window of features a frame."""
     if dataset.audio_kind == "mel":
         return load_wave(dataset.audio_path)
@@ -107,7 +107,7 @@ class AvatarSource:
         self.render_seconds: list[float] = []
         self._background = dataset.background()
         self._conditions = avatar.conditions(
-            _sound(dataset), frame_times=dataset.frame_times, segments=dataset.segments
+            dataset_sound(dataset), frame_times=dataset.frame_times, segments=dataset.segments
         )
 
     @classmethod
@@ -118,8 +118,8 @@ class AvatarSource:
         from nerfad.engine.render import Avatar
 
         saved = checkpoint.load(Path(run))
-        data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
         saved.require_kind(None)
+        data = _open_dataset(run, dataset, int(saved.meta["camera"]["height"]))
         saved.check_dataset(data)
         clip_s = saved.meta["config"].get("clip_s")
         return cls(Avatar.load(Path(run), device), data, saved.meta.get("step"), torso, clip_s)

@@ -85,6 +85,23 @@ def judge_attention(
     return result
 
 
+def judge_speech_region(run: str | Path, dataset: str | Path) -> dict[str, float] | None:
+    """How well the mask finds the region that speech truly moves: `speech_region` of `judge_attention`.
+
+    None for data sets without exact truth.
+    """
+    generator, meta = load_attention(run)
+    data = load_dataset(dataset)
+    crops = FaceCrops(data, meta["size"])
+    truth = true_region(data, crops)
+    if truth is None:
+        return None
+    first = training_frames(data)[-1] + 1
+    frames = _held_out(data, crops, codes_of(data, tuple(meta["units"])), first)
+    pooled, _ = _localisation(generator, frames, torch.Generator().manual_seed(SEED))
+    return _against(pooled, _box_weight(frames), truth)
+
+
 def _held_out(data: Dataset, crops: FaceCrops, codes: np.ndarray, first: int) -> _Frames:
     usable = [i for i in range(first, len(data)) if crops.has_face(i) and np.isfinite(codes[i]).all()]
     if not usable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nerfad.cameras import Camera
 from nerfad.config import TrainConfig, train_config_of
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.build import restored_model
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
@@ -177,6 +178,7 @@ def render_video(
     synthetic: bool = True,
     seed: int = 0,
     device: str = "cpu",
+    edits: Sequence[UnitEdit] = (),
     progress: Progress | None = None,
 ) -> int:
     """Render `audio` as a talking video with sound; returns the number of frames.
@@ -191,9 +193,10 @@ def render_video(
         synthetic: mark the video as synthetic in its metadata.
         seed: of the blinks.
         device: "cpu", "cuda" or "cuda:1".
+        edits: action units that are edited on top of speech.
 
     Raises:
-        CheckpointError, InputFileError, OutputError: with the remedy.
+        CheckpointError, DatasetError, InputFileError, OutputError: with the remedy.
     """
     avatar = Avatar.load(run, device)
     if avatar.audio_kind != "mel":
@@ -205,6 +208,8 @@ def render_video(
     n_frames = round(len(wave) / SAMPLE_RATE * avatar.fps)
     if n_frames == 0:
         raise InputFileError(f"{audio}: is shorter than one video frame; give a longer sound.")
+    for edit in edits:
+        edit.check_within(len(wave) / SAMPLE_RATE)
     c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
     if dataset is not None:
         data = load_dataset(dataset, avatar.camera.height)
@@ -215,6 +220,11 @@ def render_video(
     order = there_and_back(len(c2w), n_frames)
     eyes = blinks(n_frames, avatar.fps, seed) if avatar.blinks_seen else None
     cond = avatar.conditions(wave, n_frames, blink=eyes, own_level=True)
+    if edits:
+        report(progress, 0.0, "learning what moves the action units")
+        n_codes, times = avatar.voice.n_codes, (np.arange(n_frames) + 0.5) / avatar.fps
+        directions = unit_directions(avatar, edits, dataset)
+        cond[:, :n_codes] = edited_codes(directions, cond[:, :n_codes], times, edits)
 
     def frames() -> Iterator[np.ndarray]:
         for k, pose in enumerate(order):

@@ -20,7 +20,7 @@ from nerfad.engine.evaluation_sources import SourceFrame
 from nerfad.features.face_reader import FaceReader, FaceReading
 from nerfad.metrics.depth import DepthError, depth_error
 from nerfad.metrics.flip import flip
-from nerfad.metrics.landmarks import LMD_40, LMD_79, landmark_distance
+from nerfad.metrics.landmarks import CLASSIC_MOUTH, LMD_40, LMD_79, landmark_distance
 from nerfad.metrics.lpips import Lpips
 from nerfad.metrics.psnr import psnr
 from nerfad.metrics.regions import MOUTH_SCALE, ellipse_mask, face_mask, mouth_mask
@@ -32,6 +32,7 @@ HEAD = 1  # label of head and hair
 SLOW_FRAMES = 60
 """FLIP and LPIPS take longer than rendering does: they run on at most so many frames, evenly spread."""
 
+LANDMARK_METRICS = ("lmd", "lmd_79", "lmd_20")
 LEARNT_TORSO_METRICS = ("psnr_learnt_torso", "psnr_face_learnt_torso")
 PICTURE_METRICS = (
     "psnr",
@@ -41,8 +42,7 @@ PICTURE_METRICS = (
     "ms_ssim",
     "flip",
     "lpips",
-    "lmd",
-    "lmd_79",
+    *LANDMARK_METRICS,
     *LEARNT_TORSO_METRICS,
 )
 
@@ -90,7 +90,7 @@ class FrameScorer:
         except Unavailable as reason:
             self.reasons["lpips"] = str(reason)
         self._sync: SyncNetScorer | None = None
-        self._crops: dict[int, np.ndarray] = {}
+        self._crops: dict[str, dict[int, np.ndarray]] = {"rendered": {}, "real": {}}
         try:
             self._sync = SyncNetScorer(models)
         except Unavailable as reason:
@@ -119,18 +119,25 @@ class FrameScorer:
         if rendered and real and rendered.landmarks is not None and real.landmarks is not None:
             scores["lmd"] = landmark_distance(rendered.landmarks, real.landmarks, LMD_40)
             scores["lmd_79"] = landmark_distance(rendered.landmarks, real.landmarks, LMD_79)
-        if self._sync is not None and rendered and rendered.landmarks is not None:
-            self._crops[position] = face_crop(image, rendered.landmarks)
+            scores["lmd_20"] = landmark_distance(rendered.landmarks, real.landmarks, CLASSIC_MOUTH)
+        for side, picture, face in (("rendered", image, rendered), ("real", truth, real)):
+            if self._sync is not None and face and face.landmarks is not None:
+                self._crops[side][position] = face_crop(picture, face.landmarks)
         return FrameScore(position, scores, rendered, real, self._depth_error(frame, real))
 
-    def sync_score(self) -> SyncScore | None:
-        """SyncNet on the longest stretch of consecutive frames of one take in which a face was read."""
+    def sync_score(self, side: str = "rendered") -> SyncScore | None:
+        """SyncNet on the longest stretch of consecutive frames of one take in which a face was read.
+
+        Args:
+            side: "rendered", or "real" for what the true frames score.
+        """
         if self._sync is None:
             return None
-        stretch = longest_run(self.dataset, sorted(self._crops))
+        crops = self._crops[side]
+        stretch = longest_run(self.dataset, sorted(crops))
         try:
             wave, _ = sound_of(self.dataset, np.array(stretch, np.int64)) if stretch else (np.zeros(0), 0)
-            return self._sync([self._crops[p] for p in stretch], wave)
+            return self._sync([crops[p] for p in stretch], wave)
         except Unavailable as reason:
             self.reasons["syncnet"] = str(reason)
             return None

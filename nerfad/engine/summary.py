@@ -13,7 +13,7 @@ import numpy as np
 from nerfad.data.audio_windows import mel_windows
 from nerfad.data.dataset import Dataset
 from nerfad.engine.other_sound import OtherSound
-from nerfad.engine.scoring import LEARNT_TORSO_METRICS, FrameScore, FrameScorer, means
+from nerfad.engine.scoring import LANDMARK_METRICS, LEARNT_TORSO_METRICS, FrameScore, FrameScorer, means
 from nerfad.errors import InputFileError
 from nerfad.features.face_reader import FaceReader
 from nerfad.metrics.action_units import (
@@ -31,6 +31,7 @@ from nerfad.metrics.openface import read_units
 LIP_METRICS = (
     "lip_gap_correlation",
     "lip_gap_amplitude",
+    "lip_gap_error",
     "lip_gap_offset_frames",
     "lip_gap_correlation_other_audio",
     "lip_gap_correlation_other_audio_p95",
@@ -60,7 +61,8 @@ def put_pictures(summary: Summary, frames: Sequence[FrameScore], has_reader: boo
     no_region = "the data set has no landmarks and no face was read in the real frames"
     no_points = "the face reader gives no landmarks" if has_reader else "there is no face reader"
     same = "the scores above are over the learnt torso already, or come from a finished video"
-    because = {"psnr_face": no_region, "psnr_mouth": no_region, "lmd": no_points, "lmd_79": no_points}
+    because = {"psnr_face": no_region, "psnr_mouth": no_region}
+    because |= dict.fromkeys(LANDMARK_METRICS, no_points)
     because |= dict.fromkeys(LEARNT_TORSO_METRICS, same)
     for name, value in means(frames).items():
         summary.put(name, value, because.get(name, "not computed"))
@@ -74,6 +76,9 @@ def put_lips(summary: Summary, frames: Sequence[FrameScore], dataset: Dataset) -
     scan = scan_offsets(rendered, real, dataset.audio_ids[positions], dataset.segments[positions])
     summary.put("lip_gap_correlation", correlation(rendered, real), NO_FACE)
     summary.put("lip_gap_amplitude", amplitude(rendered, real), NO_FACE)
+    both = np.isfinite(rendered) & np.isfinite(real)
+    error = float(np.abs(rendered - real)[both].mean()) if both.any() else None
+    summary.put("lip_gap_error", error, NO_FACE)
     summary.put("lip_gap_offset_frames", scan.best, NO_FACE)
     summary.details["lip_gap"] = {
         "faces_read_rendered": int(np.isfinite(rendered).sum()),
@@ -103,12 +108,13 @@ def put_depth(summary: Summary, frames: Sequence[FrameScore]) -> None:
 
 
 def put_sync(summary: Summary, scorer: FrameScorer) -> None:
-    """SyncNet's confidence, with its offset and distance in the details."""
-    score = scorer.sync_score()
-    summary.reasons |= scorer.reasons
-    summary.put("syncnet", score.confidence if score else None, "not computed")
-    if score:
-        summary.details["syncnet"] = asdict(score)
+    """SyncNet's confidence of the rendered and of the real frames; offset and distance in the details."""
+    for name, side in (("syncnet", "rendered"), ("syncnet_real", "real")):
+        score = scorer.sync_score(side)
+        why = scorer.reasons.get("syncnet", "not computed")
+        summary.put(name, score.confidence if score else None, why)
+        if score:
+            summary.details[name] = asdict(score)
 
 
 Sides = tuple[np.ndarray, np.ndarray, tuple[str, ...], dict[str, str]]
@@ -134,10 +140,13 @@ def put_action_units(
         reason = "the face reader gives no action units" if reader else "there is no face reader"
     if sides is None:
         summary.put("au_agreement", None, reason)
+        summary.put("au_kappa", None, reason)
         return
     generated, real, names, dead = sides
     result = au_agreement(generated, real, names, _silent(dataset, train, names) | dead)
-    summary.put("au_agreement", result.agreement, "no speech-related unit carries a signal in this clip")
+    dead_all = "no speech-related unit carries a signal in this clip"
+    summary.put("au_agreement", result.agreement, dead_all)
+    summary.put("au_kappa", result.kappa, dead_all)
     summary.details["au_agreement"] = _finite({"au_source": source, **result.to_json()})
 
 

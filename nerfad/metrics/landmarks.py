@@ -19,6 +19,13 @@ LMD_40 = LIP_RINGS[0] + LIP_RINGS[3]
 LMD_79 = (LIP_RINGS[0] + LIP_RINGS[1] + LIP_RINGS[2] + LIP_RINGS[3])[:-1]
 """The refinement set has 80 landmarks and the paper, which uses 79, does not list them: all but the last."""
 
+CLASSIC_MOUTH = (
+    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
+    *(78, 81, 13, 311, 308, 402, 14, 178),
+)
+"""The mouth of the classic 68 landmarks, points 48 to 67, in the mesh: the outer lip from the corner on the
+left of the picture over the upper lip, then the inner lip the same way."""
+
 
 def landmark_distance(generated: np.ndarray, real: np.ndarray, indices: tuple[int, ...] = LMD_40) -> float:
     """Mean distance in pixels between two frames' mouths, each centred on its own mean.

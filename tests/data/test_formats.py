@@ -144,6 +144,14 @@ def test_short_action_units_name_both_counts(tmp_path):
         load_dataset(folders.ernerf(tmp_path, n_rows=7))
 
 
+def test_action_units_of_another_frame_rate_are_refused(tmp_path):
+    """Row k belongs to frame k: a table of a 60 fps video would be read silently at the wrong frames."""
+    with pytest.raises(DatasetError, match=r"au\.csv: has 60 rows for 20 frames.*25 per second"):
+        load_dataset(folders.ernerf(tmp_path / "long", n_rows=60))
+    # A few frames without a face at the end of a clip are no such thing.
+    assert load_dataset(folders.ernerf(tmp_path / "tail", n_rows=30)).aus.shape[0] == 20
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [

@@ -184,6 +184,26 @@ def _forget(path, n):
     np.save(path, landmarks)
 
 
+def test_a_person_who_is_seen_once_is_refused(data, tmp_path):
+    once = write_tiny_faces(tmp_path / "once", n_frames=1)
+    with pytest.raises(DatasetError, match=r"once: has \d training frames .* at least 16 are needed; record"):
+        pretrain_attention(config((data, once), tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["render", "--audio", "AUD", "--out", "x.mp4"], ["evaluate", "--out", "x"], ["export", "x.avatar"]],
+)
+def test_a_pre_training_is_no_avatar(data, tmp_path, monkeypatch, capsys, command):
+    pretrain_attention(config(data, tmp_path / "run", steps=1))
+    name, *rest = [str(data / "aud.wav") if part == "AUD" else part for part in command]
+    monkeypatch.setattr(sys, "argv", ["nerfad", name, str(tmp_path / "run"), *rest])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "run of `nerfad pretrain-attention`" in said and said.count("\n") == 1
+
+
 def test_runs_of_another_kind_are_refused(data, tmp_path):
     with pytest.raises(CheckpointError, match="holds no attention; make it with `nerfad pretrain-attention"):
         load_attention(tmp_path)

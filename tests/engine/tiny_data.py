@@ -88,7 +88,7 @@ def draw(camera: Camera, c2w: np.ndarray, mouth: float, sway: float) -> tuple[np
     return image.clip(0, 255).astype(np.uint8).reshape(*shape, 3), labels.reshape(shape)
 
 
-def train_tiny(data: Path, out: Path) -> Path:
+def train_tiny(data: Path, out: Path, steps: int = 70) -> Path:
     """Train a small avatar for a few seconds; returns its run folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -98,7 +98,7 @@ def train_tiny(data: Path, out: Path) -> Path:
             TrainConfig(
                 dataset=data,
                 out=out,
-                steps=70,
+                steps=steps,
                 preview_every_s=0.0,
                 field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
                 torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),

@@ -17,7 +17,7 @@ from nerfad.metrics.action_units import (
     units_apart_from_sound,
 )
 from nerfad.metrics.depth import depth_error
-from nerfad.metrics.landmarks import LIP_RINGS, LMD_40, LMD_79, landmark_distance, lip_gap
+from nerfad.metrics.landmarks import CLASSIC_MOUTH, LIP_RINGS, LMD_40, LMD_79, landmark_distance, lip_gap
 from nerfad.metrics.lip_sync import amplitude, correlation, other_moments, scan_offsets
 from nerfad.metrics.syncnet import (
     WEIGHTS,
@@ -36,6 +36,10 @@ def test_the_landmark_lists_are_what_they_say() -> None:
     assert len(LMD_40) == len(set(LMD_40)) == 40
     assert len(LMD_79) == len(set(LMD_79)) == 79 and set(LMD_79) < everything
     assert {13, 14, 61, 291, 78, 308} <= set(LMD_40)
+    assert len(CLASSIC_MOUTH) == len(set(CLASSIC_MOUTH)) == 20
+    assert set(CLASSIC_MOUTH[:12]) < set(LIP_RINGS[0]) and set(CLASSIC_MOUTH[12:]) < set(LIP_RINGS[3])
+    # Points 48 and 54, 60 and 64 are the corners; 62 and 66 the middles of the inner lips.
+    assert [CLASSIC_MOUTH[k - 48] for k in (48, 54, 60, 64, 62, 66)] == [61, 291, 78, 308, 13, 14]
 
 
 def test_landmark_distance_ignores_where_the_mouth_is_but_not_its_shape() -> None:

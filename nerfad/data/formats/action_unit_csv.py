@@ -11,6 +11,8 @@ import numpy as np
 from nerfad.data.dataset import Dataset
 from nerfad.errors import DatasetError
 
+_SPARE_SHARE, _SPARE_ROWS = 0.1, 25
+"""A table may go on beyond the last frame by so much: trailing frames without a face are left out."""
 _INTENSITY = re.compile(r"AU\d\d_r")
 
 
@@ -37,7 +39,8 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
 def read_action_units(dataset: Dataset, proxy_source: str = "proxy") -> None:
     """Fill a data set's action units from au.csv (OpenFace), else from au_proxy.csv, else leave none.
 
-    Row k of a table belongs to `img_id` k; a table that does not reach the last frame is refused.
+    Row k of a table belongs to `img_id` k; a table that does not reach the last frame is refused, and one
+    that is so long that it must have been read at another frame rate.
     """
     for name, source in (("au.csv", "openface"), ("au_proxy.csv", proxy_source)):
         path = dataset.root / name
@@ -49,6 +52,12 @@ def read_action_units(dataset: Dataset, proxy_source: str = "proxy") -> None:
             raise DatasetError(
                 f"{path}: has {len(values)} rows, but the frames go up to number {needed - 1} and need "
                 f"{needed}; run the action-unit detector on the whole video, or remove the file."
+            )
+        if len(values) > (1 + _SPARE_SHARE) * needed + _SPARE_ROWS:
+            raise DatasetError(
+                f"{path}: has {len(values)} rows for {needed} frames, so its rows are not these frames; run "
+                f"the action-unit detector on the frames of this data set ({dataset.fps:g} per second), or "
+                "remove the file."
             )
         dataset.au_names, dataset.aus, dataset.au_source = names, values[dataset.frame_ids], source
         return

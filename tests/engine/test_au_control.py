@@ -1,0 +1,147 @@
+"""Action units edited on top of speech."""
+
+import numpy as np
+import pytest
+from tiny_data import train_tiny, write_tiny_dataset
+
+from nerfad.data.dataset import load_dataset
+from nerfad.data.writer import DatasetWriter
+from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
+from nerfad.engine.evaluation_sources import dataset_sound
+from nerfad.engine.render import Avatar, render_video
+from nerfad.errors import CheckpointError, DatasetError, InputFileError
+from nerfad.models.unit_control import UnitDirections
+
+TIMES = (np.arange(75) + 0.5) / 25
+
+
+def made_up(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Codes [n, 6] that hold two correlated units, twisted together with things that are no units."""
+    random = np.random.default_rng(0)
+    units = random.uniform(0, 1, (n, 2))
+    units[:, 1] = 0.8 * units[:, 0] + 0.2 * units[:, 1]
+    other = random.normal(size=(n, 4))
+    return np.concatenate([units, other], 1) @ random.normal(size=(6, 6)), units
+
+
+@pytest.fixture(scope="module")
+def directions():
+    codes, units = made_up()
+    return UnitDirections.fit(codes, units, ("AU25", "AU26"), ridge=1e-6)
+
+
+def test_a_move_changes_the_reading_of_one_unit_by_exactly_that(directions):
+    codes, units = made_up()
+    np.testing.assert_allclose(directions.read(codes), units, atol=1e-2)
+    change = np.zeros_like(units)
+    change[:, 0] = 0.3
+    np.testing.assert_allclose(
+        directions.read(directions.moved(codes, change)), directions.read(codes) + change, atol=1e-4
+    )
+
+
+def test_an_edit_holds_inside_its_interval_and_nowhere_else(directions):
+    codes = made_up()[0][:75]
+    after = edited_codes(directions, codes, TIMES, [UnitEdit("AU25", 0.8, 1.0, 2.0)])
+    read, before = directions.read(after), directions.read(codes)
+    outside = (TIMES < 1.0) | (TIMES > 2.0)
+    inside = (TIMES > 1.08) & (TIMES < 1.92)
+    np.testing.assert_array_equal(after[outside], codes[outside].astype(np.float32))
+    np.testing.assert_allclose(read[inside, 0], 0.8, atol=1e-4)
+    np.testing.assert_allclose(read[:, 1], before[:, 1], atol=1e-4)
+
+
+def test_an_edit_comes_and_goes_smoothly():
+    times = np.linspace(0.9, 2.1, 1201)
+    weight = UnitEdit("AU25", 1.0, 1.0, 2.0).weight(times)
+    assert weight.min() == 0 and weight.max() == 1
+    assert (
+        np.abs(np.diff(weight)).max() < 0.03
+        and abs(np.diff(weight)[np.abs(times[1:] - 1.0) < 1e-3]).max() < 1e-3
+    )
+    assert weight[np.abs(times - 1.04) < 5e-4] == pytest.approx(0.5, abs=0.02)
+    short = UnitEdit("AU25", 1.0, 1.0, 1.04).weight(times)
+    assert short.max() == pytest.approx(1.0, abs=1e-2)
+
+
+def test_overlapping_edits_combine(directions):
+    codes = made_up()[0][:75]
+    edits = [
+        UnitEdit("AU25", 0.8, 0.5, 2.0),
+        UnitEdit("AU26", 0.1, 1.0, 2.5),
+        UnitEdit("AU25", 0.2, 1.2, 1.8),
+    ]
+    read = directions.read(edited_codes(directions, codes, TIMES, edits))
+    at = {t: int(np.argmin(np.abs(TIMES - t))) for t in (0.8, 1.1, 1.5, 2.2)}
+    np.testing.assert_allclose(read[at[0.8], 0], 0.8, atol=1e-4)
+    np.testing.assert_allclose(read[at[1.1]], (0.8, 0.1), atol=1e-4)
+    np.testing.assert_allclose(read[at[1.5]], (0.2, 0.1), atol=1e-4)
+    np.testing.assert_allclose(read[at[2.2], 1], 0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("AU25", "cannot be read; write the unit, its value and its time like AU25=0.8@1.0-2.0s"),
+        ("AU25=0.8@1.0", "cannot be read"),
+        ("lips=0.8@1.0-2.0s", "cannot be read"),
+        ("AU25=0.8.1@1.0-2.0s", "cannot be read"),
+        ("AU25=1.2@1.0-2.0s", "the value 1.2 must be between 0 and 1"),
+        ("AU25=0.8@2.0-1.0s", "must end after it begins"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(text, sentence):
+    with pytest.raises(InputFileError, match=sentence):
+        UnitEdit.parse(text)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = write_tiny_dataset(tmp_path_factory.mktemp("data"), n_frames=130)
+    dataset = load_dataset(root)
+    values = np.concatenate([dataset.aus, np.full((130, 1), 0.5)], 1)
+    DatasetWriter(root).write_aus(np.arange(130), [*dataset.au_names, "AU04"], values, dataset.fps)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    return train_tiny(data, tmp_path_factory.mktemp("run"), steps=400)
+
+
+def test_au25_opens_the_mouth_that_is_rendered(data, run):
+    avatar, dataset = Avatar.load(run), load_dataset(data)
+    cond = avatar.conditions(dataset_sound(dataset), frame_times=dataset.frame_times)[:25]
+    pictures = {}
+    for value in (0.0, 1.0):
+        edits = [UnitEdit("AU25", value, 0.2, 0.8)]
+        changed = cond.copy()
+        n = avatar.voice.n_codes
+        changed[:, :n] = edited_codes(
+            unit_directions(avatar, edits), cond[:, :n], dataset.frame_times[:25], edits
+        )
+        pictures[value] = np.stack([avatar.render(avatar.c2w[0], c).image for c in changed[[2, 12]]])
+    before, within = pictures[1.0].astype(float) - pictures[0.0]
+    assert np.abs(before).max() == 0
+    order = np.argsort(dataset.aus[:, 0])
+    closed, opened = (np.mean([dataset.image(int(i)) for i in part], 0) for part in (order[:10], order[-10:]))
+    lips = (opened - closed).mean(2)
+    assert within.mean(2)[lips < 0.5 * lips.min()].mean() < -15
+    assert np.abs(within.mean(2)[:10]).mean() < 5  # above the eyes hardly anything moves
+
+
+def test_units_that_cannot_be_edited_are_named(data, run, tmp_path):
+    def render(text, **more):
+        edits = [UnitEdit.parse(text)]
+        render_video(run, data / "aud.wav", tmp_path / "x.mp4", edits=edits, **more)
+
+    with pytest.raises(DatasetError, match=r"--au AU12: .* has no such unit; choose one of AU25, AU45"):
+        render("AU12=0.5@0-1s")
+    with pytest.raises(DatasetError, match=r"--au AU04: cannot be edited \(its range .* below 0.02\)"):
+        render("AU04=0.5@0-1s")
+    with pytest.raises(InputFileError, match="--au AU25: 0-99s reaches beyond the sound, which is"):
+        render("AU25=0.5@0-99s")
+    other = write_tiny_dataset(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointError, match=r"--au needs the data set of the run"):
+        render("AU25=0.5@0-1s", dataset=other)
+    assert not (tmp_path / "x.mp4").exists()
