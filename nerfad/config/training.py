@@ -15,7 +15,9 @@ from nerfad.config.values import from_dict, require, require_budget
 class OptimConfig:
     """How the parameters are fitted.
 
-    `lr_mlp` is for the paper's field (`--field.kind mlp`), `lr_networks` for every other network.
+    `lr_mlp` is for the paper's field (`--field.kind mlp`), `lr_fusion` for audio net, E_a and D of a fusion,
+    which go on learning with the field (0: frozen, as always with a base), by eq. 9 and by `fusion_weight`
+    times eqs. 4 to 6; `lr_networks` is for every other network.
     """
 
     n_rays: int = 2048
@@ -26,6 +28,7 @@ class OptimConfig:
     lr_networks: float = 2e-3
     lr_poses: float = 2e-4
     lr_mlp: float = 5e-4
+    lr_fusion: float = 3e-4
     hold_share: float = 0.3
     final_lr: float = 0.03
     weight_decay: float = 1e-4
@@ -34,6 +37,7 @@ class OptimConfig:
     appearance_dims: int = 0
     alpha_weight: float = 5e-3
     opaque_weight: float = 0.01
+    fusion_weight: float = 0.01
     triple_share: float = 0.25
     smooth_weight: float = 0.003
     refine_poses: bool = False
@@ -129,6 +133,11 @@ class TrainConfig:
         )
 
     @property
+    def joint(self) -> bool:
+        """Whether the fusion goes on learning with the field."""
+        return self.fusion is not None and self.base is None and self.optim.lr_fusion > 0
+
+    @property
     def uses_identity(self) -> bool:
         """Whether the field sees identity features."""
         enabled = self.identity.enabled
@@ -136,6 +145,8 @@ class TrainConfig:
 
 
 def train_config_of(values: dict[str, Any]) -> TrainConfig:
-    """The settings in a checkpoint; runs from before identity features have none."""
-    config: TrainConfig = from_dict(TrainConfig, {"identity": {"enabled": False}, **values})
+    """The settings in a checkpoint; older runs have no identity features, and their fusion stood still."""
+    optim = {"lr_fusion": 0.0, **values.get("optim", {})}
+    known = {"identity": {"enabled": False}, **values, "optim": optim}
+    config: TrainConfig = from_dict(TrainConfig, known)
     return config

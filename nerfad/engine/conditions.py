@@ -55,6 +55,10 @@ class Conditions(Protocol):
         """Tensors for a checkpoint."""
         ...
 
+    def loss(self) -> Tensor | None:
+        """What the last `draw` adds to the loss, if anything."""
+        ...
+
 
 @dataclass
 class ConditionTable:
@@ -74,10 +78,10 @@ class ConditionTable:
         codes = torch.where(
             chosen.to(at.device) < config.true_code_share, self.true_codes[at], self.heard_codes[at]
         )
-        return _noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
+        return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        at = _any_frames(n, self.blink, generator)
+        at = any_frames(n, self.blink, generator)
         return torch.cat([self.true_codes[at], self.blink[at]], 1)
 
     def heard(self, frame: int) -> Tensor:
@@ -88,6 +92,9 @@ class ConditionTable:
 
     def state(self) -> dict[str, Tensor]:
         return {"true_codes": self.true_codes, "heard_codes": self.heard_codes, "blink": self.blink}
+
+    def loss(self) -> None:
+        return None
 
 
 @dataclass
@@ -106,11 +113,11 @@ class LearntConditions:
         at = frames.to(self.blink.device)
         self.net.train()
         codes = self.net(self.windows[at])
-        return _noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
+        return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     @torch.no_grad()
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        at = _any_frames(n, self.blink, generator)
+        at = any_frames(n, self.blink, generator)
         self.net.eval()
         return torch.cat([self.net(self.windows[at]), self.blink[at]], 1)
 
@@ -124,6 +131,9 @@ class LearntConditions:
 
     def state(self) -> dict[str, Tensor]:
         return {"blink": self.blink}
+
+    def loss(self) -> None:
+        return None
 
 
 @dataclass
@@ -142,11 +152,11 @@ class FusedConditions:
 
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
-        return _noisy(self._conditions(at), config, generator)
+        return noisy(self._conditions(at), config, generator)
 
     @torch.no_grad()
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._conditions(_any_frames(n, self.blink, generator))
+        return self._conditions(any_frames(n, self.blink, generator))
 
     @torch.no_grad()
     def heard(self, frame: int) -> Tensor:
@@ -157,6 +167,9 @@ class FusedConditions:
 
     def state(self) -> dict[str, Tensor]:
         return {"blink": self.blink}
+
+    def loss(self) -> None:
+        return None
 
     def _conditions(self, at: Tensor) -> Tensor:
         return torch.cat([self.voice.encode(self.faces[at]), self.blink[at]], 1)
@@ -211,11 +224,11 @@ def restored_conditions(
     return LearntConditions(net.to(device), windows.to(device), state["blink"])
 
 
-def _any_frames(n: int, rows: Tensor, generator: torch.Generator) -> Tensor:
+def any_frames(n: int, rows: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randint(len(rows), (n,), generator=generator, device=generator.device).to(rows.device)
 
 
-def _noisy(conditions: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+def noisy(conditions: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
     """With noise in units of the codes' standard deviations, half of it on the blink."""
     noise = torch.randn(conditions.shape, generator=generator, device=generator.device)
     noise[:, -1] *= 0.5

@@ -219,6 +219,11 @@ def cut_faces(
     return frames, masker(torch.from_numpy(pictures), own), own
 
 
+def presence(codes: Tensor) -> Tensor:
+    """Labels of eqs. 4 and 5 of one person's training codes [n, k]: float32 [n, k], 0 or 1."""
+    return (codes > torch.from_numpy(presence_thresholds(codes.numpy())[0])).float()
+
+
 def usual_face(dataset: Dataset, masker: Masker, size: int, audio: AudioConfig) -> Tensor:
     """I_aud-face of the training frame whose code is the most usual, uint8 [1, s, s, 3].
 
@@ -264,7 +269,7 @@ def load_fusion_data(
         near = neighbours_of(dataset.segments, frames)
         faces.append(own_faces)
         codes.append(own_codes)
-        labels.append((own_codes > torch.from_numpy(presence_thresholds(own_codes.numpy())[0])).float())
+        labels.append(presence(own_codes))
         windows.append(heard[: near.max() + 1])
         neighbours.append(torch.from_numpy(near) + n_windows)
         people.append((n_rows, n_rows + len(frames)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,36 @@ from nerfad.progress import Progress, report
 
 _CLASSIFIER_RATE = 1e-3
 _CLASSIFIER_BATCH = 32
+
+
+@dataclass
+class FusionLosses:
+    """Eqs. 4 to 6 of decoded Audio-faces, weighted.
+
+    Attributes:
+        classifier: x^ of eqs. 4 and 5.
+        unit_weights: w [k] of eq. 4.
+    """
+
+    config: FusionConfig
+    classifier: AUClassifier
+    unit_weights: Tensor
+
+    def __call__(self, decoded: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss.
+
+        Args:
+            decoded, targets: [n, 3, s, s] in [-1, 1].
+            labels: [n, k], 0 or 1.
+        """
+        weights = self.config.weights
+        terms = {"reconstruction": weights.reconstruction * losses.reconstruction_loss(decoded, targets)}
+        if self.config.au_loss:
+            with picture_precision(self.config, decoded.device):
+                logits = self.classifier(disturbed(decoded, self.config))
+            terms["bce"] = weights.au * losses.weighted_bce(logits, labels, self.unit_weights)
+            terms["dice"] = weights.au * losses.weighted_dice(logits.sigmoid(), labels, self.unit_weights)
+        return terms
 
 
 class FusionTrainer:
@@ -37,7 +68,8 @@ class FusionTrainer:
         self.fusion = fusion.to(config.device)
         self.classifier = classifier.to(config.device)
         self.net = net.to(config.device)
-        self.unit_weights = losses.unit_weights(data.rates).to(config.device)
+        unit_weights = losses.unit_weights(data.rates).to(config.device)
+        self._losses = FusionLosses(config, self.classifier, unit_weights)
         trained = {f"fusion.{key}": value for key, value in self.fusion.named_parameters()}
         trained |= {f"audio.members.{key}": value for key, value in self.net.members.named_parameters()}
         self._parameters = trained
@@ -55,10 +87,10 @@ class FusionTrainer:
                 rows = torch.randint(len(data.faces), (_CLASSIFIER_BATCH,))
                 pictures = as_input(data.faces[rows]).to(config.device)
                 pictures = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, pictures.flip(3), pictures)
-                pictures = self._disturbed(pictures)
+                pictures = disturbed(pictures, config)
             for group in optimiser.param_groups:
                 group["lr"] = _CLASSIFIER_RATE * rate_scale(step / config.classifier_steps)
-            with self._precision():
+            with picture_precision(config, config.device):
                 logits = self.classifier(pictures)
             labels = data.labels[rows].to(config.device)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -91,16 +123,6 @@ class FusionTrainer:
         self.n_steps += 1
         return {key: float(value.detach()) for key, value in terms.items()}
 
-    def _losses(self, decoded: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        weights = self.config.weights
-        terms = {"reconstruction": weights.reconstruction * losses.reconstruction_loss(decoded, targets)}
-        if self.config.au_loss:
-            with self._precision():
-                logits = self.classifier(self._disturbed(decoded))
-            terms["bce"] = weights.au * losses.weighted_bce(logits, labels, self.unit_weights)
-            terms["dice"] = weights.au * losses.weighted_dice(logits.sigmoid(), labels, self.unit_weights)
-        return terms
-
     def decode(self, references: Tensor, windows: Tensor, sound_noise: float = 0.0) -> Tensor:
         """I^_fus-af [n, 3, s, s] of windows of raw features [n, f, w] or [n, 8, f, w].
 
@@ -111,7 +133,7 @@ class FusionTrainer:
         device = self.config.device
         sounds = sound_vectors(self.net, windows.to(device), sound_noise)
         references = references.to(device).contiguous(memory_format=torch.channels_last)
-        with self._precision():
+        with picture_precision(self.config, device):
             return self.fusion(references, sounds)
 
     @torch.no_grad()
@@ -123,21 +145,6 @@ class FusionTrainer:
         references = as_input(self.data.faces[torch.tensor(self.data.references)[people]])
         decoded = self.decode(references, self.data.windows[self.data.neighbours[rows]]).cpu()
         return torch.cat([references, decoded, as_input(self.data.faces[rows])], 3)
-
-    def _disturbed(self, pictures: Tensor) -> Tensor:
-        """Pictures with noise, shifted by a few pixels: a frozen classifier that sees single pixels could be
-        fooled by single pixels.
-        """
-        reach, size = self.config.shift_px, pictures.shape[-1]
-        if reach > 0:
-            padded = nn.functional.pad(pictures, (reach,) * 4, mode="replicate")
-            down, across = torch.randint(2 * reach + 1, (2,)).tolist()
-            pictures = padded[:, :, down : down + size, across : across + size]
-        return pictures + self.config.picture_noise * torch.randn_like(pictures)
-
-    def _precision(self) -> contextlib.AbstractContextManager:
-        kind = torch.device(self.config.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.config.bfloat16)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that resuming needs, the networks included."""
@@ -162,6 +169,25 @@ class FusionTrainer:
                 # The count of steps stays on the CPU, where AdamW keeps it.
                 place = parameter.device if value.dim() else value.device
                 self._adam.state[parameter][name] = value.to(place, copy=True)
+
+
+def disturbed(pictures: Tensor, config: FusionConfig) -> Tensor:
+    """Pictures with noise, shifted by a few pixels: a frozen classifier that sees single pixels could be
+    fooled by single pixels.
+    """
+    reach, size = config.shift_px, pictures.shape[-1]
+    if reach > 0:
+        padded = nn.functional.pad(pictures, (reach,) * 4, mode="replicate")
+        down, across = torch.randint(2 * reach + 1, (2,), device="cpu").tolist()
+        pictures = padded[:, :, down : down + size, across : across + size]
+    return pictures + config.picture_noise * torch.randn_like(pictures)
+
+
+def picture_precision(
+    config: FusionConfig, device: str | torch.device
+) -> contextlib.AbstractContextManager[None]:
+    """The arithmetic of the picture networks."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16)
 
 
 def sound_vectors(net: AudioNet, windows: Tensor, noise: float = 0.0) -> Tensor:

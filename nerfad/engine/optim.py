@@ -10,6 +10,8 @@ from nerfad.config import OptimConfig
 WARM_UP_STEPS = 100
 PAPER_FIELD = ("head.coarse.", "head.fine.")
 """Parameters of the paper's two networks have these in their names."""
+FUSION = "fusion."
+"""Parameters of a fusion that learns along begin so."""
 
 
 def lr_scale(step: int, share: float, config: OptimConfig) -> float:
@@ -29,20 +31,24 @@ def lr_scale(step: int, share: float, config: OptimConfig) -> float:
 class Optimiser:
     """AdamW whose state is a flat dict of tensors, so that it goes into a checkpoint as it is.
 
-    Grid tables get `lr_table`, poses `lr_poses`, both without decay; the paper's field gets `lr_mlp`,
-    everything else `lr_networks`.
+    Grid tables get `lr_table`, poses `lr_poses`, both without decay; the paper's field gets `lr_mlp`, a
+    fusion that learns along `lr_fusion`, everything else `lr_networks`.
     """
 
     def __init__(self, parameters: dict[str, Tensor], config: OptimConfig) -> None:
         self.parameters = {key: value for key, value in parameters.items() if value.numel() > 0}
-        kinds: dict[str, list[Tensor]] = {"table": [], "pose_delta": [], "mlp": [], "other": []}
+        kinds: dict[str, list[Tensor]] = {
+            kind: [] for kind in ("table", "pose_delta", "mlp", "fusion", "other")
+        }
         for key, value in self.parameters.items():
             name = "mlp" if any(part in key for part in PAPER_FIELD) else key.rsplit(".", 1)[-1]
+            name = "fusion" if key.startswith(FUSION) else name
             kinds[name if name in kinds else "other"].append(value)
         groups = [
             {"params": kinds["table"], "lr": config.lr_table, "weight_decay": 0.0},
             {"params": kinds["pose_delta"], "lr": config.lr_poses, "weight_decay": 0.0},
             {"params": kinds["mlp"], "lr": config.lr_mlp, "weight_decay": 0.0},
+            {"params": kinds["fusion"], "lr": config.lr_fusion, "weight_decay": config.weight_decay},
             {"params": kinds["other"], "lr": config.lr_networks, "weight_decay": config.weight_decay},
         ]
         groups = [group for group in groups if group["params"]]

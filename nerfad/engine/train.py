@@ -30,6 +30,7 @@ from nerfad.engine.conditions import (
 )
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.interrupt import TrainingInterrupted
+from nerfad.engine.joint_fusion import joint_conditions
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import FrameStore
@@ -112,14 +113,15 @@ class TrainingRun(BudgetedRun):
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
-        self.fusion = load_fusion(config.fusion) if config.fusion is not None and saved is None else None
+        needed = config.joint or saved is None
+        self.fusion = load_fusion(config.fusion) if config.fusion is not None and needed else None
         self.voice = self._known_voice(saved)
         heard = self._audio_config() if self.voice is None else self.voice
         self.frames, _ = dataset.split(heard.lookback_s, heard.lookahead_s)
-        needed = round(MIN_WINDOWS * (heard.lookback_s + heard.lookahead_s) * dataset.fps)
-        if self.voice is None and len(self.frames) < needed:
+        n_needed = round(MIN_WINDOWS * (heard.lookback_s + heard.lookahead_s) * dataset.fps)
+        if self.voice is None and len(self.frames) < n_needed:
             raise DatasetError(
-                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {needed} are "
+                f"{dataset.root}: has {len(self.frames)} frames to train on, at least {n_needed} are "
                 "needed; record a longer clip."
             )
         self.audio_report = saved.meta["audio"]["report"] if saved else {}
@@ -169,8 +171,13 @@ class TrainingRun(BudgetedRun):
             self.voice, self.audio_report = CodeVoice(fit.net, fit.codes), fit.report
             return fitted_conditions(fit, data, frames, device)
         tell(0.0, "listening")
+        known = saved.part("conditions") if saved is not None else {}
+        if self.config.joint and isinstance(self.voice, FusedVoice):
+            assert self.fusion is not None
+            self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
+            return joint_conditions(self.fusion, self.voice, data, frames, known.get("blink"), device)
         if saved is not None:
-            return restored_conditions(saved.part("conditions"), self.voice, data, frames, device)
+            return restored_conditions(known, self.voice, data, frames, device)
         if isinstance(self.voice, FusedVoice):
             self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
             return fused_conditions(self.voice, data, frames, device)

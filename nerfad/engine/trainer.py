@@ -127,6 +127,9 @@ class Trainer:
             loss = loss + (rays.head.coarse_colors - batch.target).square().mean()
         if rays.head.offset_penalty is not None:
             loss = loss + rays.head.offset_penalty
+        fusion_loss = self.conditions.loss()
+        if fusion_loss is not None:
+            loss = loss + fusion_loss
         head_mse = (error * on_head).sum() / on_head.sum().clamp_min(1)
         terms = {
             "mse": error.mean(),

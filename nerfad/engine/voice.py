@@ -199,7 +199,11 @@ class FusedVoice:
 
     def encode(self, faces: Tensor) -> Tensor:
         """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f."""
-        return torch.nn.functional.layer_norm(self.encoder.encode(as_input(faces)), (self.n_codes,))
+        return self.encode_pictures(as_input(faces))
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """The same of pictures float32 [n, 3, s, s] in [-1, 1]; differentiable in the pictures, too."""
+        return torch.nn.functional.layer_norm(self.encoder.encode(pictures), (self.n_codes,))
 
     @torch.no_grad()
     def codes(

@@ -1,6 +1,7 @@
 """An avatar that is conditioned on fused Audio-faces: NeRF-AD's own chain from sound to the field."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from nerfad.config import (
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.evaluation_sources import AvatarSource
-from nerfad.engine.fusion_data import fusion_split
-from nerfad.engine.pretrain_fusion import pretrain_fusion
+from nerfad.engine.fusion_data import cut_faces, fusion_split, person_windows
+from nerfad.engine.pretrain_fusion import load_fusion, pretrain_fusion
 from nerfad.engine.render import Avatar
 from nerfad.engine.train import train
 from nerfad.engine.voice import FusedVoice
@@ -62,14 +63,55 @@ def run(data, fusion, tmp_path_factory):
     return out
 
 
-def test_the_face_encoder_learns_with_the_field_and_nothing_else_does(run, fusion):
-    before, after = checkpoint.load(fusion), checkpoint.load(run)
+def still(**changes) -> dict:
+    """Settings of a fusion that stands still while the field learns."""
+    return {"optim": dataclasses.replace(SMALL["optim"], lr_fusion=0.0), **changes}
+
+
+def test_a_still_fusion_keeps_its_weights_and_the_face_encoder_learns(data, fusion, tmp_path):
+    train(config(data, fusion, tmp_path, **still()))
+    before, after = checkpoint.load(fusion), checkpoint.load(tmp_path)
     e_a, e_f = before.part("fusion.encoder"), after.part("face_encoder")
     assert e_a.keys() == e_f.keys()
     assert all(not torch.equal(e_a[key], e_f[key]) for key in e_f if key.endswith("weight"))
     for frozen in ("fusion", "audio"):
         ours, theirs = after.part(frozen), before.part(frozen)
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_the_fusion_learns_with_the_field(run, fusion):
+    before, after = checkpoint.load(fusion), checkpoint.load(run)
+    for part in ("fusion.encoder", "fusion.decoder", "fusion.smoothing", "audio.members"):
+        old, new = before.part(part), after.part(part)
+        weights = [key for key in old if key.endswith("weight")]
+        assert weights and all(not torch.equal(old[key], new[key]) for key in weights), part
+
+
+def test_a_fusion_that_learns_keeps_to_its_targets(data, fusion, tmp_path):
+    """Eqs. 4 to 6 are part of the loss: with a large weight decoded faces come closer to the real ones."""
+    optim = dataclasses.replace(SMALL["optim"], lr_fusion=1e-2, fusion_weight=10.0)
+    train(config(data, fusion, tmp_path, steps=100, optim=optim))
+    dataset, opened = load_dataset(data), load_fusion(fusion)
+    frames, _ = fusion_split(dataset, opened.net.config)
+    _, targets, _ = cut_faces(dataset, opened.masker, frames, 32)
+
+    def error(voice: FusedVoice) -> float:
+        faces = voice.faces(person_windows(voice.net, dataset), dataset.segments)[torch.from_numpy(frames)]
+        return float((faces.float() - targets.float()).abs().mean())
+
+    started = FusedVoice.of(opened, 0, dataset.fps)
+    assert error(Avatar.load(tmp_path).voice) < 0.8 * error(started)
+
+
+def test_a_run_from_before_the_fusion_learnt_along_goes_on_with_a_still_one(data, fusion, tmp_path):
+    train(config(data, fusion, tmp_path, steps=2, **still()))
+    path = tmp_path / "checkpoint.json"
+    meta = json.loads(path.read_text())
+    del meta["config"]["optim"]["lr_fusion"]
+    path.write_text(json.dumps(meta))
+    train(TrainConfig(dataset=data, out=tmp_path, steps=4, preview_every_s=0.0))
+    ours, theirs = checkpoint.load(tmp_path).part("fusion"), checkpoint.load(fusion).part("fusion")
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_in_use_a_frame_hears_what_it_heard_in_training(run, data, fusion):

@@ -1,0 +1,164 @@
+"""The fusion goes on learning while the field is trained: eq. 9 reaches audio net, E_a and D through E_f, and
+eqs. 4 to 6 keep the fused face a face.
+
+A fusion that is frozen has seen the training frames: their faces are sharper than those of frames it has only
+heard, and a field trained on them listens to what is not there in use. As with measured codes, part of the
+frames (`true_code_share`) show E_f their real Audio-face instead: it keeps the mouth's whole range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerfad.config import OptimConfig, from_dict
+from nerfad.config.pretraining import FusionConfig
+from nerfad.data.dataset import Dataset
+from nerfad.engine.attention_data import as_input
+from nerfad.engine.code_fit import blink_codes
+from nerfad.engine.conditions import any_frames, noisy
+from nerfad.engine.fusion_data import cut_faces, neighbours_of, person_windows, presence
+from nerfad.engine.fusion_trainer import FusionLosses, sound_vectors
+from nerfad.engine.pretrain_fusion import Fusion
+from nerfad.engine.voice import FusedVoice
+from nerfad.models.fusion_losses import unit_weights
+
+
+@dataclass
+class FusionTargets:
+    """What the fused faces of the training frames should look like, and show.
+
+    Attributes:
+        faces: I_fus-af, uint8 [n, s, s, 3].
+        labels: presence of the action units, float32 [n, k], 0 or 1.
+        known: bool [n]; frames without a face or action units have no target.
+        losses: eqs. 4 to 6.
+    """
+
+    faces: Tensor
+    labels: Tensor
+    known: Tensor
+    losses: FusionLosses
+
+    def put(self, decoded: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
+        """`decoded` [m, 3, s, s] of the frames `rows`, with the real faces in the places `chosen`, bool [m]."""
+        real = as_input(self.faces[rows])
+        return torch.where((chosen & self.known[rows])[:, None, None, None], real, decoded)
+
+    def loss(self, decoded: Tensor, rows: Tensor) -> Tensor:
+        """The fusion's loss of `decoded` [m, 3, s, s], faces of the frames `rows` [m]."""
+        known = self.known[rows]
+        if not bool(known.any()):
+            return decoded.sum() * 0
+        rows = rows[known]
+        terms = self.losses(decoded[known], as_input(self.faces[rows]), self.labels[rows])
+        return torch.stack(list(terms.values())).sum()
+
+
+@dataclass
+class JointConditions:
+    """f^_aud-face of faces that are fused anew in every step. Everything lies on one device.
+
+    Attributes:
+        windows: the audio net's inputs float32 [m, f, w], of every frame of the clip.
+        near: rows of `windows`, int64 [n, 8], of each training frame's neighbours in time order.
+        blink: [n, 1].
+    """
+
+    voice: FusedVoice
+    windows: Tensor
+    near: Tensor
+    blink: Tensor
+    targets: FusionTargets
+
+    def __post_init__(self) -> None:
+        self.voice.networks.requires_grad_(True)
+        self.last_loss: Tensor | None = None
+
+    @property
+    def n_codes(self) -> int:
+        return self.voice.n_codes + 1
+
+    def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
+        at = frames.to(self.blink.device)
+        self.voice.net.train()
+        decoded = self._decode(at, self.targets.losses.config.sound_noise)
+        self.last_loss = config.fusion_weight * self.targets.loss(decoded, at)
+        chosen = torch.rand(len(frames), generator=generator, device=generator.device).to(at.device)
+        shown = self.targets.put(decoded, at, chosen < config.true_code_share)
+        codes = self.voice.encode_pictures(shown)
+        return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
+
+    @torch.no_grad()
+    def spread(self, n: int, generator: torch.Generator) -> Tensor:
+        return self._heard(any_frames(n, self.blink, generator))
+
+    @torch.no_grad()
+    def heard(self, frame: int) -> Tensor:
+        return self._heard(torch.tensor([frame], device=self.blink.device))[0]
+
+    def parameters(self) -> dict[str, Tensor]:
+        voice = self.voice
+        modules = {"face_encoder": voice.encoder, "fusion": voice.networks, "fusion.audio": voice.net}
+        return {
+            f"{name}.{key}": value
+            for name, module in modules.items()
+            for key, value in module.named_parameters()
+            if value.requires_grad
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        return {"blink": self.blink}
+
+    def loss(self) -> Tensor | None:
+        return self.last_loss
+
+    def _decode(self, at: Tensor, sound_noise: float = 0.0) -> Tensor:
+        rows, which = self.near[at].unique(return_inverse=True)
+        sounds = sound_vectors(self.voice.net, self.windows[rows], sound_noise)
+        return self.voice.networks(as_input(self.voice.reference).to(at.device), sounds[which])
+
+    def _heard(self, at: Tensor) -> Tensor:
+        self.voice.net.eval()
+        return torch.cat([self.voice.encode_pictures(self._decode(at)), self.blink[at]], 1)
+
+
+def joint_conditions(
+    fusion: Fusion,
+    voice: FusedVoice,
+    dataset: Dataset,
+    frames: np.ndarray,
+    blink: Tensor | None = None,
+    device: str | torch.device = "cpu",
+) -> JointConditions:
+    """The conditions of `frames`, positions in the data set.
+
+    Args:
+        fusion: where the voice comes from: its masks make the targets, its classifier judges.
+        blink: [n, 1], if an earlier call has measured it.
+    """
+    targets = _targets_of(fusion, dataset, frames, device)
+    for module in (voice.net, voice.networks, voice.encoder):
+        module.to(device)
+    near = torch.from_numpy(neighbours_of(dataset.segments, np.arange(len(dataset)))[frames])
+    windows = person_windows(voice.net, dataset)
+    if blink is None:
+        blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
+    return JointConditions(voice, windows.to(device), near.to(device), blink.to(device), targets)
+
+
+def _targets_of(
+    fusion: Fusion, dataset: Dataset, frames: np.ndarray, device: str | torch.device
+) -> FusionTargets:
+    config = from_dict(FusionConfig, fusion.meta["config"])
+    found, faces, codes = cut_faces(dataset, fusion.masker, frames, config.size)
+    at = torch.from_numpy(np.searchsorted(frames, found))
+    all_faces = torch.zeros(len(frames), *faces.shape[1:], dtype=torch.uint8)
+    labels, known = torch.zeros(len(frames), codes.shape[1]), torch.zeros(len(frames), dtype=torch.bool)
+    all_faces[at], labels[at], known[at] = faces, presence(codes), True
+    weights = unit_weights(torch.tensor(fusion.meta["unit_rates"]))
+    losses = FusionLosses(config, fusion.classifier.to(device).requires_grad_(False), weights.to(device))
+    return FusionTargets(all_faces.to(device), labels.to(device), known.to(device), losses)
