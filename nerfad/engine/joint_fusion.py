@@ -44,7 +44,7 @@ class FusionTargets:
     losses: FusionLosses
 
     def put(self, decoded: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
-        """`decoded` [m, 3, s, s] of the frames `rows`, with the real faces in the places `chosen`, bool [m]."""
+        """`decoded` [m, 3, s, s] of the frames `rows`, with the real faces where `chosen`, bool [m]."""
         real = as_input(self.faces[rows])
         return torch.where((chosen & self.known[rows])[:, None, None, None], real, decoded)
 
