@@ -22,7 +22,7 @@ def reproduce(
     videos: tuple[str, ...] = (),
     runs: Path | None = None,
     paper_sizes: bool = False,
-    max_frames: int = 250,
+    max_frames: int = 150,
     models: Path | None = None,
 ) -> None:
     """Train and score the rows of one of the paper's tables with our own code. Ctrl-C saves; the same command

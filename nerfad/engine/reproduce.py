@@ -66,7 +66,7 @@ class ReproduceConfig:
     variants: tuple[str, ...] = ()
     videos: tuple[tuple[str, Path], ...] = ()
     paper_sizes: bool = False
-    max_frames: int = 250
+    max_frames: int = 150
     models: Path | None = None
 
     def __post_init__(self) -> None:
