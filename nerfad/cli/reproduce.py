@@ -14,6 +14,7 @@ def reproduce(
     seeds: tuple[int, ...] = (0, 1, 2),
     minutes: float | None = None,
     steps: int | None = None,
+    shares: tuple[float, float] = (0.3, 0.2),
     size: int | None = 128,
     threads: int = 0,
     device: str = "cpu",
@@ -21,7 +22,7 @@ def reproduce(
     videos: tuple[str, ...] = (),
     runs: Path | None = None,
     paper_sizes: bool = False,
-    max_frames: int = 250,
+    max_frames: int = 150,
     models: Path | None = None,
 ) -> None:
     """Train and score the rows of one of the paper's tables with our own code. Ctrl-C saves; the same command
@@ -36,6 +37,7 @@ def reproduce(
         minutes: of training for each row and seed, pre-training included (30 % attention, 20 % fusion, the
             rest for the field); 6 where neither minutes nor steps are given.
         steps: a number of steps instead, shared out in the same way.
+        shares: of the budget for attention and fusion; the field has the rest.
         size: rows of the pictures that the field is trained and scored at.
         threads: CPU threads; 0 leaves the choice to torch.
         device: cpu, cuda or cuda:1.
@@ -58,6 +60,7 @@ def reproduce(
         seeds=seeds,
         minutes=minutes,
         steps=steps,
+        shares=shares,
         size=size,
         threads=threads,
         device=device,

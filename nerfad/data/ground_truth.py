@@ -34,6 +34,11 @@ def exact_depth(dataset: Dataset, i: int) -> np.ndarray | None:
     return depth.astype(np.float32)
 
 
+def knows_depth(root: Path) -> bool:
+    """Whether the data set in folder `root` has the exact depth of its head."""
+    return (root / "ground_truth/depth").is_dir()
+
+
 def knows_speech_region(root: Path) -> bool:
     """Whether the data set in folder `root` has exact masks of what speech moves."""
     return (root / "ground_truth/speech_mask").is_dir()

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from nerfad.data.dataset import Dataset, load_dataset
+from nerfad.data.ground_truth import knows_depth
 from nerfad.engine import checkpoint
 from nerfad.engine.drawing import RenderedFrame, torso_over
 from nerfad.errors import NerfadError, VideoError
@@ -106,6 +107,7 @@ class AvatarSource:
         self.train, self.positions = dataset.split(voice.lookback_s, voice.lookahead_s)
         self.render_seconds: list[float] = []
         self._background = dataset.background()
+        self._depth_is_known = knows_depth(dataset.root)
         self._conditions = avatar.conditions(
             dataset_sound(dataset), frame_times=dataset.frame_times, segments=dataset.segments
         )
@@ -147,7 +149,10 @@ class AvatarSource:
         """Render the given positions, each with its own sound."""
         for position in positions:
             started = time.perf_counter()
-            frame = self._render(int(position), self._conditions[position], None)
+            # Depth takes a second pass, and only exact depth can judge it.
+            frame = self._render(
+                int(position), self._conditions[position], None, surface_depth=self._depth_is_known
+            )
             self.render_seconds.append(time.perf_counter() - started)
             if self.torso == "learnt":
                 yield SourceFrame(position, frame.image, frame.depth, frame.opacity)

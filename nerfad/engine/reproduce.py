@@ -41,6 +41,7 @@ class ReproduceConfig:
         seeds: each row is trained once for each.
         minutes: wall-clock minutes of training for each row and seed, pre-training included.
         steps: or that many steps, shared out over the stages in the same way.
+        shares: of the budget for attention and fusion; the field has the rest.
         size: rows of the pictures that the field is trained and scored at; None: those of the data set.
         threads: CPU threads; 0 leaves torch's choice.
         device: "cpu", "cuda" or "cuda:1".
@@ -58,13 +59,14 @@ class ReproduceConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     minutes: float | None = None
     steps: int | None = None
+    shares: tuple[float, float] = SHARES
     size: int | None = 128
     threads: int = 0
     device: str = "cpu"
     variants: tuple[str, ...] = ()
     videos: tuple[tuple[str, Path], ...] = ()
     paper_sizes: bool = False
-    max_frames: int = 250
+    max_frames: int = 150
     models: Path | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +82,8 @@ class ReproduceConfig:
             raise NerfadError("give --minutes or --steps, not both.")
         if not (self.minutes or DEFAULT_MINUTES) > 0 or not (self.steps or 1) > 0:
             raise NerfadError("--minutes and --steps must be more than 0.")
+        if min(self.shares) <= 0 or sum(self.shares) >= 1:
+            raise NerfadError("--shares must be above 0 and leave something for the field.")
         if not self.seeds:
             raise NerfadError("--seeds: give at least one seed.")
         if self.max_frames < 2:
@@ -94,7 +98,9 @@ class ReproduceConfig:
     def budget(self) -> Budget:
         """Of each row."""
         minutes = self.minutes or DEFAULT_MINUTES if self.steps is None else None
-        return Budget(minutes, self.steps, self.size, self.threads, self.device, self.paper_sizes)
+        return Budget(
+            minutes, self.steps, self.size, self.threads, self.device, self.paper_sizes, self.shares
+        )
 
 
 def reproduce(config: ReproduceConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -168,7 +174,7 @@ class Reproduction:
 
     def _train(self, task: Task, stage: str) -> bool:
         folder = task.row.recipe.folder(self.runs, stage, task.seed)
-        share = task.row.recipe.share(stage)
+        share = self.budget.share(task.row.recipe, stage)
         if self._finished(folder, share):
             return True
         with locked(folder.with_name(folder.name + ".lock"), wait=False) as held:
@@ -251,7 +257,11 @@ class Reproduction:
             "budget": {
                 "minutes": self.budget.minutes,
                 "steps": self.budget.steps,
-                "shares": {**SHARES, "field": "the rest"},
+                "shares": {
+                    "attention": self.budget.shares[0],
+                    "fusion": self.budget.shares[1],
+                    "field": "the rest",
+                },
                 "paper_sizes": config.paper_sizes,
             },
             "device": config.device,
@@ -277,6 +287,7 @@ class Reproduction:
         """Runs of other data or another budget in the same folder would be mixed up: refuse them."""
         budget = asdict(self.budget)
         del budget["threads"]
+        budget["shares"] = list(self.budget.shares)
         plan = {
             "fingerprint": self.dataset.fingerprint(),
             "max_frames": self.config.max_frames,
@@ -301,7 +312,7 @@ class Reproduction:
     def _part(self, task: Task, stage: str) -> Progress:
         """Progress of a stage as progress of everything."""
         stages = [*task.row.recipe.stages, "scores"]
-        shares = [0.9 * task.row.recipe.share(name) for name in stages[:-1]] + [0.1]
+        shares = [0.9 * self.budget.share(task.row.recipe, name) for name in stages[:-1]] + [0.1]
         before = sum(shares[: stages.index(stage)])
 
         def tell(done: float, text: str) -> None:

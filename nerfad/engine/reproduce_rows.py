@@ -16,7 +16,8 @@ from typing import Any
 
 from nerfad.config import AttentionConfig, FusionConfig, IdentityOptions, TrainConfig
 
-SHARES = {"attention": 0.3, "fusion": 0.2}
+SHARES = (0.3, 0.2)
+"""Of attention and fusion, unless others are asked for."""
 CPU_SIZES: dict[str, dict[str, Any]] = {
     "attention": {"width": 16, "critic_width": 16, "n_blocks": 4, "size": 64},
     "fusion": {"width": 8, "size": 64},
@@ -47,16 +48,6 @@ class Recipe:
     def stages(self) -> tuple[str, ...]:
         """In their order; the last one is the field."""
         return (*(name for name in ("attention", "fusion") if getattr(self, name)), "field")
-
-    def share(self, stage: str) -> float:
-        """Of the budget.
-
-        >>> Recipe("plain").share("field"), Recipe("x", attention=True, fusion=True).share("field")
-        (1.0, 0.5)
-        """
-        if stage == "field":
-            return 1.0 - sum(SHARES[name] for name in self.stages[:-1])
-        return SHARES[stage]
 
     def folder(self, runs: Path, stage: str, seed: int) -> Path:
         """Of a stage's run. All rows share the attention of a seed, which counts for each of them."""
@@ -120,6 +111,7 @@ class Budget:
     """What each row may spend, pre-training included: wall-clock minutes, or steps.
 
     Attributes:
+        shares: of attention and fusion; the field has the rest.
         paper_sizes: pre-train networks of the paper's size instead of those for CPUs.
     """
 
@@ -129,10 +121,23 @@ class Budget:
     threads: int
     device: str
     paper_sizes: bool
+    shares: tuple[float, float] = SHARES
+
+    def share(self, recipe: Recipe, stage: str) -> float:
+        """Of a stage.
+
+        >>> budget = Budget(6.0, None, 128, 1, "cpu", False)
+        >>> budget.share(PLAIN, "field"), budget.share(FULL, "field")
+        (1.0, 0.5)
+        """
+        spent = dict(zip(("attention", "fusion"), self.shares, strict=True))
+        if stage == "field":
+            return 1.0 - sum(spent[name] for name in recipe.stages[:-1])
+        return spent[stage]
 
     def of(self, recipe: Recipe, stage: str) -> dict[str, Any]:
         """The settings of a stage's budget."""
-        share = recipe.share(stage)
+        share = self.share(recipe, stage)
         if self.steps is not None:
             return {"steps": max(1, round(share * self.steps))}
         assert self.minutes is not None

@@ -14,7 +14,7 @@ from nerfad.engine import checkpoint
 from nerfad.engine import reproduce as module
 from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.reproduce import ReproduceConfig, reproduce
-from nerfad.engine.reproduce_rows import FULL, PLAIN, TABLES
+from nerfad.engine.reproduce_rows import FULL, PLAIN, TABLES, Budget
 from nerfad.engine.reproduce_table import as_text, spread_over_seeds
 from nerfad.errors import NerfadError, OutputError
 from nerfad.io.lock import locked
@@ -187,6 +187,7 @@ def test_what_cannot_be_asked_for_is_said(data, tmp_path):
         ({"minutes": 1.0, "steps": 5}, "give --minutes or --steps, not both"),
         ({"seeds": ()}, "give at least one seed"),
         ({"minutes": -1.0}, "must be more than 0"),
+        ({"shares": (0.6, 0.4)}, "--shares must be above 0 and leave something for the field"),
     ]:
         with pytest.raises(NerfadError, match=sentence):
             config(data, tmp_path, **settings)
@@ -195,8 +196,10 @@ def test_what_cannot_be_asked_for_is_said(data, tmp_path):
 
 
 def test_shares_and_spread():
-    assert [FULL.share(stage) for stage in STAGES] == pytest.approx([0.3, 0.2, 0.5])
-    assert PLAIN.share("field") == 1.0
+    budget = Budget(6.0, None, 128, 1, "cpu", False)
+    assert [budget.share(FULL, stage) for stage in STAGES] == pytest.approx([0.3, 0.2, 0.5])
+    assert budget.share(PLAIN, "field") == 1.0
+    assert Budget(6.0, None, 128, 1, "cpu", False, (0.5, 0.1)).share(FULL, "field") == pytest.approx(0.4)
     assert spread_over_seeds({0: None, 1: float("nan")}) == {
         "mean": None,
         "spread": None,
