@@ -13,6 +13,7 @@ from torch import Tensor
 from nerfad import _native
 
 Run = Callable[[], Sequence[Tensor]]
+NOT_CACHED = "ours, not cached"  # beside a frame from the cache, the same frame rendered anew
 BF16_ISAS = ("avx512bf16", "amx")  # float32 code is the same there as on avx512
 
 

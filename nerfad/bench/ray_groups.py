@@ -15,7 +15,7 @@ from torch import Tensor
 from nerfad import ops
 from nerfad.bench import peers
 from nerfad.bench.batch import OP_BY_OP, Batch, Field, march_arguments, our_fields, torch_fields
-from nerfad.bench.contender import Contender, Run, Work, Workload, ours
+from nerfad.bench.contender import NOT_CACHED, Contender, Run, Work, Workload, ours
 from nerfad.bench.field_groups import (
     BACKWARD_PASSES,
     GATHERS,
@@ -35,7 +35,6 @@ from nerfad.ops.reference.march import march as march_reference
 from nerfad.ops.reference.render_rays_fused import render_rays_fused as render_reference
 from nerfad.ops.reference.sample_positions import sample_positions as positions_reference
 
-NOT_CACHED = "ours, not cached"
 N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
 SMALL_FRAME = 256 * 256  # where all variants of plain torch take part
 EAGER_RAYS = 512 * 512  # more take plain torch many seconds

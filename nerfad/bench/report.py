@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nerfad.bench import ceilings, results
+from nerfad.bench.contender import NOT_CACHED
 from nerfad.bench.targets import verdicts
 from nerfad.engine.report_charts import Line, line_chart
 from nerfad.io.atomic import atomic_write
@@ -97,7 +98,7 @@ def _frames(record: dict) -> str:
     threads = max(record["threads"])
     lines = []
     for r in record["results"]:
-        ours = r["contender"] == results.OURS or r["contender"].startswith(f"{results.OURS}, not cached")
+        ours = r["contender"] == results.OURS or r["contender"] == NOT_CACHED
         if r["group"].startswith("frame-") and r["status"] == "ok" and ours and r["threads"] == threads:
             rates = [f"{r[k] / 1e6:.3f} M" for k in ("rays_per_s", "hit_rays_per_s")]
             lines.append([r["group"], label(r), *rates, f"{1 / r['median_s']:.1f}"])

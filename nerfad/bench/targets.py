@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from nerfad.bench.contender import NOT_CACHED
+
 BF16 = ("amx",)  # the instruction sets whose targets are for bfloat16 networks
 RATIOS = [  # (ratio, instruction set, at least)
     ("field-fwd/eager", "avx2", 11.0),
@@ -30,6 +32,7 @@ FRAMES = {
     "frame-512-cached": "512² frame at a fixed pose, from the cache",
 }
 THREADS_2 = 1.8
+CACHED = 1.7  # rate of a frame from the cache over that of the same frame rendered anew
 FLAT = 0.2  # spread of the cost per sample over the batch sizes
 SAME_MEMORY = 1.1  # peak of a frame with many samples over that of one with few
 BF16_PSNR = 50.0  # dB
@@ -58,6 +61,7 @@ def verdicts(record: dict) -> Iterator[Verdict]:
     yield from _mlp_shares(record)
     yield from _ratios(record)
     yield from _frames(record)
+    yield from _cached(record)
     if {1, 2} <= set(record["threads"]):
         yield from _scaling(record)
     yield from _flatness(record)
@@ -123,6 +127,19 @@ def _frames(record: dict) -> Iterator[Verdict]:
             figures = (f"{least:g} FPS", f"{rate:.1f} FPS", rate >= least, row["contended"])
             yield _verdict(f"{what}, threads: {threads}", *figures, row)
         yield from _elsewhere(record, group, isa, what, f"{least:g} FPS")
+
+
+def _cached(record: dict) -> Iterator[Verdict]:
+    """The cache's gain with the fastest code of each precision."""
+    threads = max(record["threads"])
+    best: dict[str, dict] = {}
+    for entry in record["ratio_table"]:
+        if entry["ratio"] == f"frame-512-cached/{NOT_CACHED}" and entry["threads"] == threads:
+            best[entry["precision"]] = entry  # instruction sets come in their order
+    for precision, entry in best.items():
+        what = f"{FRAMES['frame-512-cached']} over rendered anew, {entry['isa']}, {precision}"
+        figures = (f"{CACHED:g}×", f"{entry['wall']:.2f}×", entry["wall"] >= CACHED, entry["contended"])
+        yield _verdict(what, *figures, None)
 
 
 def _scaling(record: dict) -> Iterator[Verdict]:

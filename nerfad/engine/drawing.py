@@ -12,7 +12,7 @@ from nerfad.cameras import Camera
 from nerfad.models.avatar import AvatarModel
 
 CHUNK = 65536
-"""Pixels at a time: bounds the memory of the torso's features."""
+"""Pixels at a time, in whole rows: bounds the memory of the torso's features."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ def draw_frame(
     behind = background[top:bottom, left:right].reshape(-1, 3)
     torso = None if body is None else body[None]
     parts = []
-    for chunk in torch.arange(len(pixels), device=device).split(CHUNK):
-        rays = model.draw(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk], surface_depth)
+    whole_rows = max(CHUNK // width, 1) * width
+    for chunk in torch.arange(len(pixels), device=device).split(whole_rows):
+        rays = model.draw(
+            *(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk], surface_depth, width)
+        )
         alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
         parts.append((rays.colors, alone, rays.opacities, rays.depths))
     colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))

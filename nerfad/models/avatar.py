@@ -116,11 +116,13 @@ class AvatarModel(nn.Module):
         cond: Tensor,
         background: Tensor,
         surface_depth: bool = False,
+        image_width: int = 0,
     ) -> DrawnRays:
         """Pixels [n, 2] of one frame in one pass: c2w [1, 4, 4], body [1, 4], cond [1, c]; like `forward`.
 
         Without a body, the background is taken to show the torso already. `surface_depth` measures the depth
         in a second pass, nearer to the surface than the mean of the density, which is smeared inwards.
+        `image_width`: see `HeadRenderer.draw`.
         """
         behind = background
         if body is not None:
@@ -129,9 +131,9 @@ class AvatarModel(nn.Module):
             behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
         rays_o, rays_d = rays_o.contiguous(), rays_d.contiguous()
-        colors, opacities, depths = self.head.draw(rays_o, rays_d, cond, behind)
+        colors, opacities, depths = self.head.draw(rays_o, rays_d, cond, behind, image_width=image_width)
         if surface_depth:
-            _, dense, near = self.head.draw(rays_o, rays_d, cond, behind, SURFACE_DENSITY_FACTOR)
+            _, dense, near = self.head.draw(rays_o, rays_d, cond, behind, SURFACE_DENSITY_FACTOR, image_width)
             depths = near / dense.clamp_min(1e-6) * opacities
         return DrawnRays(colors, opacities, depths, behind)
 

@@ -103,8 +103,9 @@ class IdentityHeadRenderer(HeadRenderer):
         cond: Tensor,
         background: Tensor,
         density_factor: float = 1.0,
+        image_width: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `HeadRenderer.draw`."""
+        """As `HeadRenderer.draw`; makes no use of `image_width`."""
         self.field.density_factor = density_factor
         try:
             return draw_in_chunks(self, self.field.identity, rays_o, rays_d, cond, background, RAYS_PER_CHUNK)

@@ -250,8 +250,10 @@ class PaperRenderer(nn.Module):
         cond: Tensor,
         background: Tensor,
         density_factor: float = 1.0,
+        image_width: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours, opacities and depths of rays under one condition; as `HeadRenderer.draw`."""
+        """Colours, opacities and depths of rays under one condition; as `HeadRenderer.draw`, but without
+        any use of `image_width`."""
         self.density_factor = density_factor
         try:
             return draw_in_chunks(self, self.identity, rays_o, rays_d, cond, background, RAYS_PER_CHUNK)

@@ -133,6 +133,7 @@ class HeadRenderer(nn.Module):
         cond: Tensor,
         background: Tensor,
         density_factor: float = 1.0,
+        image_width: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Colours, opacities and depths of rays under one condition, in one pass; not differentiable.
 
@@ -140,6 +141,8 @@ class HeadRenderer(nn.Module):
 
         Args:
             density_factor: multiplies every density.
+            image_width: the rays are whole rows of pixels of this width, 0 if they are not: lets CUDA draw
+                neighbours together. Changes no result.
         """
         t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
         field = self.field
@@ -164,5 +167,6 @@ class HeadRenderer(nn.Module):
             background,
             max_samples_per_ray=self.config.max_samples_per_ray,
             density_bias=field.config.density_bias + math.log(density_factor),
+            image_width=image_width,
             precision=field.precision,
         )

@@ -248,8 +248,8 @@ def test_runs_of_different_machines_are_refused(tmp_path, capsys):
     assert not (tmp_path / "p.md").exists()
 
 
-def verdict(what: str, **more) -> targets.Verdict:
-    return next(v for v in targets.verdicts(record(**more)) if what in v.what)
+def verdict(what: str, *rows, **more) -> targets.Verdict:
+    return next(v for v in targets.verdicts(record(*rows, **more)) if what in v.what)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,15 @@ def test_bfloat16_is_held_against_autocast():
     found = {"error": 0.2, "autocast_error": 0.1, "psnr": 60.0}
     assert verdict("gradients", checks={"bfloat16": found}).met is False
     assert verdict("PSNR", checks={"bfloat16": found}).met is True
+
+
+def test_the_cache_must_pay():
+    rows = [result("frame-512-cached", name, isa, s) for name, isa, s in (
+        ("ours", "avx2", 1.0), ("ours, not cached", "avx2", 1.5), ("ours", "avx512", 0.9),
+        ("ours, not cached", "avx512", 1.8),
+    )]  # fmt: skip
+    found = verdict("rendered anew", *rows)
+    assert "avx512, float32" in found.what and found.found == "2.00×" and found.met
 
 
 def test_a_target_that_was_disturbed_or_needs_another_machine_does_not_count():

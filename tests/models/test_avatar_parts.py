@@ -105,6 +105,8 @@ def test_one_pass_draws_the_same_pixels():
     slow = model(CAMERA, c2w, torch.zeros(1, 4), pixels, index, cond, background)
     fast = model.draw(CAMERA, c2w, torch.zeros(1, 4), pixels, cond, background)
     assert slow.head.opacities.max() > 0.15
+    in_rows = model.draw(CAMERA, c2w, torch.zeros(1, 4), pixels, cond, background, image_width=32)
+    assert torch.equal(in_rows.colors, fast.colors) and torch.equal(in_rows.depths, fast.depths)
     torch.testing.assert_close(fast.colors, slow.colors, atol=2e-4, rtol=0)
     torch.testing.assert_close(fast.opacities, slow.head.opacities, atol=2e-4, rtol=0)
     torch.testing.assert_close(fast.depths, slow.head.depths, atol=1e-3, rtol=0)
