@@ -27,7 +27,7 @@ SECONDS = {
     "frame-1024": 30,
     "train-step": 60,
     "import": 20,
-    "sweeps": 60,
+    "sweeps": 75,
     "checks": 20,
 }
 EXTRAS = ("sweeps", "checks")  # not races

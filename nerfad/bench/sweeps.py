@@ -29,7 +29,9 @@ def timed(runs: dict[str, Run], device: str, settings: Settings) -> dict[str, di
     """ "seconds" of a call of each, their rounds interleaved, and whether other work disturbed them."""
     contenders = tuple(Contender(name, {"": run}) for name, run in runs.items())
     race = Workload("sweep", 0, 0, 0, Work(), (), contenders, digest=lambda outputs: [])
-    rows = measure(race, torch.get_num_threads() if device == "cpu" else 1, device, settings)
+    threads = torch.get_num_threads() if device == "cpu" else 1
+    # The call at the gate is warm-up enough: the largest take seconds.
+    rows = measure(race, threads, device, dataclasses.replace(settings, warm_up_s=0.0))
     failed = next((row for row in rows if row.status != "ok"), None)
     if failed:
         raise BackendError(f"the sweep's {failed.contender} failed: {failed.reason}")
