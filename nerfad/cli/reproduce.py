@@ -52,11 +52,12 @@ def reproduce(
     from nerfad.engine.reproduce import reproduce as run
     from nerfad.engine.reproduce_table import as_text
 
+    folder = (out.with_suffix("") if runs is None else runs).resolve()
     config = ReproduceConfig(
         table=table,
         out=out,
-        data=data,
-        runs=runs,
+        data=_sample_head(folder, size) if data is None else data,
+        runs=folder,
         seeds=seeds,
         minutes=minutes,
         steps=steps,
@@ -74,6 +75,19 @@ def reproduce(
         result = run(config, progress)
     print(as_text(result))
     say(f"table written to {out}")
+
+
+def _sample_head(runs: Path, size: int | None) -> Path:
+    """A sample head in the folder of runs, made by whichever process comes first."""
+    from nerfad.io.lock import locked
+    from nerfad.sample.generate import generate
+
+    root = runs / "sample"
+    runs.mkdir(parents=True, exist_ok=True)
+    with locked(runs / "sample.lock"), progress_bar("sample") as progress:
+        if not (root / "manifest.json").is_file():
+            generate(root, size=size or 128, progress=progress)
+    return root
 
 
 def _named(text: str) -> tuple[str, Path]:

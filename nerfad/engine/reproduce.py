@@ -36,7 +36,7 @@ class ReproduceConfig:
     Args:
         table: 1, 2 or 3.
         out: the JSON file.
-        data: the data set; None makes a sample head in the folder of runs.
+        data: the data set.
         runs: the folder of runs.
         seeds: each row is trained once for each.
         minutes: wall-clock minutes of training for each row and seed, pre-training included.
@@ -54,7 +54,7 @@ class ReproduceConfig:
 
     table: int
     out: Path
-    data: Path | None = None
+    data: Path
     runs: Path | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     minutes: float | None = None
@@ -132,7 +132,7 @@ class Reproduction:
         for name, video in config.videos:
             if not video.is_file():
                 raise NerfadError(f"--videos {name}={video}: there is no such file.")
-        self.dataset = self._open_dataset()
+        self.dataset = load_dataset(config.data)
         self._check_plan()
         rows = TABLES[config.table]
         names = config.variants or tuple(rows)
@@ -271,17 +271,6 @@ class Reproduction:
     def dataset_size(self) -> int:
         """Rows of the pictures that are trained on and scored."""
         return self.config.size or self.dataset.height
-
-    def _open_dataset(self) -> Dataset:
-        if self.config.data is not None:
-            return load_dataset(self.config.data)
-        from nerfad.sample.generate import generate
-
-        root = self.runs / "sample"
-        with locked(self.runs / "sample.lock"):
-            if not (root / "manifest.json").is_file():
-                generate(root, size=self.config.size or 128, progress=self.progress)
-        return load_dataset(root)
 
     def _check_plan(self) -> None:
         """Runs of other data or another budget in the same folder would be mixed up: refuse them."""
