@@ -132,7 +132,7 @@ class SilentVoice:
 
 @dataclasses.dataclass
 class FusedVoice:
-    """E_a, D and the audio net of a finished fusion, frozen, and E_f.
+    """E_a, D and the audio net of a fusion, and E_f.
 
     Attributes:
         reference: I_aud-face of the person, uint8 [1, s, s, 3].
