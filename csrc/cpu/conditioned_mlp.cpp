@@ -1,6 +1,6 @@
 #include "nerfad/conditioned_mlp.h"
 
-#include "conditioned_mlp_plan.h"
+#include "conditioned_mlp_sums.h"
 #include "conditioned_mlp_tiles.h"
 #include "nerfad/isa.h"
 
@@ -42,100 +42,43 @@ auto with_kernels(MlpPrecision precision, const Run& run) {
   return run(exact_kernels<T>());
 }
 
-// Packs the weights and folds all conditions into biases.
+constexpr int64_t kTilesPerBackwardTask = 32;
+
 template <class T, class Operand>
-PackedMlp<T> pack_and_fold(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& p, T* memory,
-                           T* last_conditions, const ParallelFor& parallel_for) {
-  const PackedMlp<T> mlp = pack_mlp_forward(p, memory);
-  const int64_t whole = p.n_cond / kMlpTile * kMlpTile, d_cond = p.shape.d_cond;
-  std::memset(last_conditions, 0, sizeof(T) * static_cast<size_t>(kMlpTile * d_cond));
-  if (d_cond > 0) {
-    std::memcpy(last_conditions, p.cond + whole * d_cond,
-                sizeof(T) * static_cast<size_t>((p.n_cond - whole) * d_cond));
+struct ForwardMemory {
+  Scratch<T> memory;
+  NetForward<T, Operand> net;
+  T* buffers;
+  int64_t buffer_size;
+
+  ForwardMemory(const ConditionedMlpFwd<T>& p, T* start, int n_threads) : memory(start), net(p, memory) {
+    buffer_size = MlpForwardBuffers<T, Operand>::size(p.shape);
+    buffers = memory.take(kTasksPerThread * n_threads * buffer_size);
   }
-  const TaskSplit split = split_conditions(p.n_cond);
-  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
-    const int64_t last = end * split.per_task < p.n_cond ? end * split.per_task : p.n_cond;
-    kernels.fold(
-        {mlp, p.cond, last_conditions, memory + mlp.folded_at(), p.n_cond, begin * split.per_task, last});
-  });
-  return mlp;
-}
+};
 
-// folded_grad[c] = sum over tasks of their rows for condition c, in the order of tasks.
-template <class T>
-void sum_folded(const BackwardPlan& plan, const T* rows, int width, int64_t c, T* to) {
-  for (int n = 0; n < width; ++n) to[n] = 0;
-  for (int64_t task = 0; task < plan.samples.n_tasks; ++task) {
-    const int64_t row = c - plan.low[task];
-    if (row < 0 || row >= plan.n_conditions[task]) continue;
-    const T* from = rows + (plan.first_row[task] + row) * width;
-    for (int n = 0; n < width; ++n) to[n] += from[n];
-  }
-}
-
-template <class T>
-void add_to(T* to, const T* from, int n) {
-  for (int k = 0; k < n; ++k) to[k] += from[k];
-}
-
-// Row n of layer l's weight, and its bias: sums over tasks in their order.
 template <class T, class Operand>
-void reduce_row(const ConditionedMlpBwd<T>& p, const BackwardScratch<T, Operand>& m, int64_t n_tasks, int l,
-                int n) {
-  const MlpShape& s = p.fwd.shape;
-  const MlpGradSums<T> sums{s, nullptr};
-  T* row = p.grad_params + s.weight_at(l) + static_cast<int64_t>(n) * s.row(l);
-  T& bias = p.grad_params[s.bias_at(l) + n];
-  for (int k = 0; k < s.row(l); ++k) row[k] = 0;
-  bias = 0;
-  const int64_t weights = sums.weights_at(l) + static_cast<int64_t>(n) * mlp_padded(s.in(l));
-  for (int64_t task = 0; task < n_tasks; ++task) {
-    const T* from = m.sums + task * m.sums_size;
-    add_to(row, from + weights, s.in(l));
-    if (l > 0) bias += from[sums.biases_at(l) + n];
-  }
-  if (l > 0) return;
-  const int cond_width = mlp_padded(s.d_cond);
-  for (int64_t task = 0; task < split_conditions(p.fwd.n_cond).n_tasks; ++task) {
-    const T* from = m.fold_sums + task * m.fold_size;
-    add_to(row + s.d_in, from + static_cast<int64_t>(n) * cond_width, s.d_cond);
-    bias += from[static_cast<int64_t>(s.d_hidden) * cond_width + n];
-  }
-}
+struct BackwardMemory {
+  Scratch<T> memory;
+  int64_t n_tasks;  // at most
+  NetGradients<T, Operand> net;
+  T* buffers;
+  int64_t buffer_size;
 
-// From the tasks' sums for single conditions to the gradients of all conditions and what they are multiplied
-// with.
-template <class T, class Operand>
-void unfold(const MlpKernels<T, Operand>& kernels, const ConditionedMlpBwd<T>& p, const BackwardPlan& plan,
-            const BackwardScratch<T, Operand>& m, const PackedMlpGrad<T>& grad_mlp,
-            const ParallelFor& parallel_for) {
-  constexpr int64_t kConditionsPerTask = 256;
-  const MlpShape& s = p.fwd.shape;
-  const int width = mlp_padded(s.d_hidden);
-  parallel_for(mlp_whole_tiles(p.fwd.n_cond), kConditionsPerTask, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      sum_folded(plan, m.folded_rows, width, c, m.folded_grad + c * width);
-  });
-  const TaskSplit split = split_conditions(p.fwd.n_cond);
-  const int64_t bias_at = static_cast<int64_t>(s.d_hidden) * mlp_padded(s.d_cond);
-  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      T* sums = m.fold_sums + task * m.fold_size;
-      const int64_t first = task * split.per_task, last = first + split.per_task;
-      kernels.fold_grad({&p, grad_mlp, m.folded_grad, sums, sums + bias_at,
-                         m.fold_sums + split.n_tasks * m.fold_size + task * m.fold_buffer_size, first,
-                         last < p.fwd.n_cond ? last : p.fwd.n_cond});
-    }
-  });
-}
+  BackwardMemory(const ConditionedMlpFwd<T>& p, T* start)
+      : memory(start),
+        n_tasks(split_backward(p.n_samples, kTilesPerBackwardTask).n_tasks),
+        net(p, n_tasks, memory) {
+    buffer_size = aligned_count(MlpBackwardBuffers<T, Operand>::size(p.shape));
+    buffers = memory.take(n_tasks * buffer_size);
+  }
+};
 
 template <class T, class Operand>
 void forward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& p,
              const ParallelFor& parallel_for) {
-  const ForwardScratch<T, Operand> m(p, p.scratch, parallel_for.n_threads());
-  const PackedMlp<T> exact = pack_and_fold(kernels, p, m.packed, m.last_conditions, parallel_for);
-  const PackedMlp<T, Operand> mlp = as_operands(kernels.rounds, exact, m.operands);
+  const ForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads());
+  const PackedMlp<T, Operand> mlp = pack_and_fold(kernels, m.net, parallel_for);
   const TaskSplit split = split_in_tiles(p.n_samples, kTasksPerThread * parallel_for.n_threads());
   parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     const int64_t last = end * split.per_task;
@@ -147,49 +90,33 @@ void forward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpFwd<T>& 
 template <class T, class Operand>
 void backward(const MlpKernels<T, Operand>& kernels, const ConditionedMlpBwd<T>& p,
               const ParallelFor& parallel_for) {
-  constexpr int64_t kRowsPerTask = 16;
   const ConditionedMlpFwd<T>& f = p.fwd;
-  const MlpShape& s = f.shape;
-  const BackwardPlan plan = plan_backward(f.cond_index, f.n_samples, f.n_cond);
-  const BackwardScratch<T, Operand> m(p, plan, f.scratch);
-  const PackedMlp<T> exact = pack_and_fold(kernels, f, m.packed, m.last_conditions, parallel_for);
-  const PackedMlpGrad<T> exact_grad = pack_mlp_grad(s, f.params, m.packed_grad);
-  const PackedMlp<T, Operand> mlp = as_operands(kernels.rounds, exact, m.operands);
-  const PackedMlpGrad<T, Operand> grad_mlp = as_operands(kernels.rounds, exact_grad, m.grad_operands);
-  const int64_t n_tasks = plan.samples.n_tasks;
-  parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task * plan.samples.per_task, last = first + plan.samples.per_task;
-      kernels.backward({&p,
-                        mlp,
-                        grad_mlp,
-                        {s, m.sums + task * m.sums_size},
-                        m.folded_rows + plan.first_row[task] * mlp_padded(s.d_hidden),
-                        plan.low[task],
-                        plan.n_conditions[task],
-                        m.buffers + begin * m.buffer_size,
-                        first,
-                        last < f.n_samples ? last : f.n_samples});
-    }
-  });
-  unfold(kernels, p, plan, m, exact_grad, parallel_for);
-  parallel_for(s.n_hidden * s.d_hidden + s.d_out, kRowsPerTask, [&](int64_t begin, int64_t end) {
+  const BackwardMemory<T, Operand> m(f, f.scratch);
+  const NetGradTask<T, Operand> net = prepare(kernels, m.net, parallel_for);
+  const BackwardPlan<1> plan =
+      plan_backward<1>({{f.cond_index, f.n_cond}}, nullptr, f.n_samples, kTilesPerBackwardTask, parallel_for);
+  const TaskSplit& split = plan.samples;
+  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int above = static_cast<int>(i / s.d_hidden), layer = above < s.n_hidden ? above : s.n_hidden;
-      reduce_row(p, m, n_tasks, layer, static_cast<int>(i) - layer * s.d_hidden);
+      const int64_t first = i * split.per_task, last = first + split.per_task;
+      MlpBackwardTask<T, Operand> task{&p, net, m.buffers + begin * m.buffer_size, first,
+                                       last < f.n_samples ? last : f.n_samples};
+      begin_sums(m.net, i, true, plan.conditions[0][i], task.net);
+      kernels.backward(task);
     }
   });
+  add_folded(m.net, plan.conditions[0], split.n_tasks, parallel_for);
+  finish(kernels, m.net, split.n_tasks, {p.grad_params, p.grad_cond}, parallel_for);
 }
 
 template <class T, class Operand>
 int64_t forward_scratch(const MlpKernels<T, Operand>&, const ConditionedMlpFwd<T>& p, int n_threads) {
-  return ForwardScratch<T, Operand>(p, nullptr, n_threads).needed;
+  return ForwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
 }
 
 template <class T, class Operand>
 int64_t backward_scratch(const MlpKernels<T, Operand>&, const ConditionedMlpBwd<T>& p) {
-  const BackwardPlan plan = plan_backward(p.fwd.cond_index, p.fwd.n_samples, p.fwd.n_cond);
-  return BackwardScratch<T, Operand>(p, plan, nullptr).needed;
+  return BackwardMemory<T, Operand>(p.fwd, nullptr).memory.needed();
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
-// How a call of the conditioned MLP is cut into tasks, and where they find their scratch memory. The plan of
-// the backward pass does not depend on the number of threads, so that neither do the sums' rounding errors.
+// How a call of a conditioned MLP, alone or in the radiance field, is cut into tasks. The plan of a backward
+// pass does not depend on the number of threads, so that neither do the sums' rounding errors.
 #pragma once
 #include "conditioned_mlp_task.h"
 
 namespace nerfad {
 
 constexpr int64_t kTasksPerThread = 4;
-constexpr int64_t kTilesPerBackwardTask = 32, kMaxBackwardTasks = 64;
+constexpr int64_t kMaxBackwardTasks = 64;
 constexpr int64_t kTilesPerFoldTask = 16;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -26,113 +26,92 @@ inline TaskSplit split_conditions(int64_t n_cond) {
   return split_in_tiles(n_cond, ceil_div(n_cond, kTilesPerFoldTask * kMlpTile));
 }
 
-// Which conditions each task of the backward pass meets. Each has its own sums for them: where conditions
-// come in order, as those of rays do, the ranges hardly overlap; where they do not, fewer tasks keep memory
-// bounded.
+inline TaskSplit split_backward(int64_t n_samples, int64_t tiles_per_task) {
+  const int64_t by_size = ceil_div(n_samples, tiles_per_task * kMlpTile);
+  return split_in_tiles(n_samples, by_size < kMaxBackwardTasks ? by_size : kMaxBackwardTasks);
+}
+
+// Conditions [low, low + n) that a task of the backward pass meets; it has rows of sums from first_row on.
+struct ConditionRange {
+  int32_t low, n;
+  int64_t first_row;
+};
+
+// Rows of all tasks together. Where conditions come in order, as those of rays do, the ranges of tasks hardly
+// overlap; where they do not, neighbours are joined until their rows fit.
+inline int64_t max_condition_rows(int64_t n_cond) {
+  constexpr int64_t kSpread = 1 << 17;
+  return n_cond + (kSpread < n_cond ? kSpread : n_cond) + kMaxBackwardTasks;
+}
+
+inline ConditionRange find_range(const int32_t* index, const int32_t* samples, int64_t begin, int64_t end) {
+  if (!index || begin >= end) return {0, 1, 0};
+  const auto condition = [&](int64_t i) { return index[samples ? samples[i] : i]; };
+  int32_t low = condition(begin), high = low;
+  for (int64_t i = begin; i < end; ++i) {
+    const int32_t c = condition(i);
+    low = c < low ? c : low;
+    high = c > high ? c : high;
+  }
+  return {low, high - low + 1, 0};
+}
+
+inline int64_t place_rows(ConditionRange* ranges, int64_t n_tasks) {
+  int64_t row = 0;
+  for (int64_t task = 0; task < n_tasks; ++task) {
+    ranges[task].first_row = row;
+    row += ranges[task].n;
+  }
+  return row;
+}
+
+inline ConditionRange join(const ConditionRange& a, const ConditionRange& b) {
+  const int32_t low = a.low < b.low ? a.low : b.low;
+  const int32_t a_end = a.low + a.n, b_end = b.low + b.n;
+  return {low, (a_end > b_end ? a_end : b_end) - low, 0};
+}
+
+struct ConditionIndex {
+  const int32_t* of_sample;  // or null
+  int64_t n_cond;
+};
+
+template <int kNets>
 struct BackwardPlan {
   TaskSplit samples;
-  int32_t low[kMaxBackwardTasks], n_conditions[kMaxBackwardTasks];
-  int64_t first_row[kMaxBackwardTasks + 1];
+  ConditionRange conditions[kNets][kMaxBackwardTasks];
 };
 
-inline void find_ranges(const int32_t* cond_index, int64_t n_samples, BackwardPlan& plan) {
-  plan.first_row[0] = 0;
-  for (int64_t task = 0; task < plan.samples.n_tasks; ++task) {
-    const int64_t begin = task * plan.samples.per_task, end = begin + plan.samples.per_task;
-    int32_t low = 0, high = 0;
-    if (cond_index && begin < n_samples) {
-      low = high = cond_index[begin];
-      for (int64_t i = begin; i < end && i < n_samples; ++i) {
-        if (cond_index[i] < low) low = cond_index[i];
-        if (cond_index[i] > high) high = cond_index[i];
+// For the listed samples (null: samples 0 to n - 1) of networks with their own conditions.
+template <int kNets>
+BackwardPlan<kNets> plan_backward(const ConditionIndex (&nets)[kNets], const int32_t* samples, int64_t n,
+                                  int64_t tiles_per_task, const ParallelFor& parallel_for) {
+  BackwardPlan<kNets> plan{split_backward(n, tiles_per_task), {}};
+  TaskSplit& split = plan.samples;
+  parallel_for(split.n_tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = task * split.per_task,
+                    last = first + split.per_task < n ? first + split.per_task : n;
+      for (int k = 0; k < kNets; ++k) {
+        plan.conditions[k][task] = find_range(nets[k].of_sample, samples, first, last);
       }
     }
-    plan.low[task] = low;
-    plan.n_conditions[task] = high - low + 1;
-    plan.first_row[task + 1] = plan.first_row[task] + plan.n_conditions[task];
+  });
+  const auto fits = [&] {
+    bool all = true;
+    for (int k = 0; k < kNets; ++k) {
+      all &= place_rows(plan.conditions[k], split.n_tasks) <= max_condition_rows(nets[k].n_cond);
+    }
+    return all;
+  };
+  while (!fits() && split.n_tasks > 1) {
+    for (int64_t task = 0; task < split.n_tasks; task += 2) {
+      const int64_t other = task + 1 < split.n_tasks ? task + 1 : task;
+      for (ConditionRange* ranges : plan.conditions) ranges[task / 2] = join(ranges[task], ranges[other]);
+    }
+    split = {ceil_div(split.n_tasks, 2), 2 * split.per_task};
   }
+  return plan;
 }
-
-inline BackwardPlan plan_backward(const int32_t* cond_index, int64_t n_samples, int64_t n_cond) {
-  const int64_t max_rows = 2 * n_cond + 64 * kMaxBackwardTasks;
-  const int64_t by_size = ceil_div(n_samples, kTilesPerBackwardTask * kMlpTile);
-  BackwardPlan plan{};
-  for (int64_t n = by_size < kMaxBackwardTasks ? by_size : kMaxBackwardTasks;; n /= 2) {
-    plan.samples = split_in_tiles(n_samples, n);
-    find_ranges(cond_index, n_samples, plan);
-    if (plan.first_row[plan.samples.n_tasks] <= max_rows || plan.samples.n_tasks == 1) return plan;
-  }
-}
-
-// Hands out pieces of scratch memory; with a null start it only counts.
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(T* start) : start_(start ? align_scratch(start) : nullptr) {}
-  T* take(int64_t n) {
-    T* here = start_ ? start_ + used_ : nullptr;
-    used_ += aligned_count(n);
-    return here;
-  }
-  int64_t needed() const { return used_ + kScratchAlign; }
-
- private:
-  T* start_;
-  int64_t used_ = 0;
-};
-
-// Space for n operands, in elements of T.
-template <class T, class Operand>
-Operand* take_operands(Scratch<T>& memory, int64_t n) {
-  return reinterpret_cast<Operand*>(memory.take(ceil_div(n * sizeof(Operand), sizeof(T))));
-}
-
-template <class T, class Operand>
-struct ForwardScratch {
-  T *packed, *last_conditions, *buffers;
-  Operand* operands;
-  int64_t buffer_size, needed;
-
-  ForwardScratch(const ConditionedMlpFwd<T>& p, T* start, int n_threads) {
-    const PackedMlp<T, Operand> mlp{p.shape, nullptr};
-    Scratch<T> memory(start);
-    packed = memory.take(mlp.forward_size(p.n_cond));
-    operands = take_operands<T, Operand>(memory, mlp.operands_at(p.shape.n_layers()));
-    last_conditions = memory.take(static_cast<int64_t>(kMlpTile) * p.shape.d_cond);
-    buffer_size = MlpForwardBuffers<T, Operand>::size(p.shape);
-    buffers = memory.take(kTasksPerThread * n_threads * buffer_size);
-    needed = memory.needed();
-  }
-};
-
-template <class T, class Operand>
-struct BackwardScratch {
-  T *packed, *last_conditions, *packed_grad, *sums, *folded_rows, *folded_grad, *fold_sums, *buffers;
-  Operand *operands, *grad_operands;
-  int64_t sums_size, fold_size, fold_buffer_size, buffer_size, needed;
-
-  BackwardScratch(const ConditionedMlpBwd<T>& p, const BackwardPlan& plan, T* start) {
-    const MlpShape& s = p.fwd.shape;
-    const PackedMlp<T, Operand> mlp{s, nullptr};
-    const PackedMlpGrad<T, Operand> grad_mlp{s, nullptr};
-    const int width = mlp_padded(s.d_hidden), cond_width = mlp_padded(s.d_cond);
-    Scratch<T> memory(start);
-    packed = memory.take(mlp.forward_size(p.fwd.n_cond));
-    operands = take_operands<T, Operand>(memory, mlp.operands_at(s.n_layers()));
-    last_conditions = memory.take(static_cast<int64_t>(kMlpTile) * s.d_cond);
-    packed_grad = memory.take(grad_mlp.size());
-    grad_operands = take_operands<T, Operand>(memory, grad_mlp.operands_at(s.n_layers()));
-    sums_size = aligned_count(MlpGradSums<T>{s, nullptr}.size());
-    sums = memory.take(plan.samples.n_tasks * sums_size);
-    folded_rows = memory.take(plan.first_row[plan.samples.n_tasks] * width);
-    folded_grad = memory.take(mlp_whole_tiles(p.fwd.n_cond) * width);
-    fold_size = aligned_count(static_cast<int64_t>(s.d_hidden) * cond_width + width);
-    fold_buffer_size = aligned_count(2 * kMlpTile * cond_width);
-    fold_sums = memory.take(split_conditions(p.fwd.n_cond).n_tasks * (fold_size + fold_buffer_size));
-    buffer_size = MlpBackwardBuffers<T, Operand>::size(s);
-    buffers = memory.take(plan.samples.n_tasks * buffer_size);
-    needed = memory.needed();
-  }
-};
 
 }  // namespace nerfad

@@ -14,15 +14,20 @@ struct MlpForwardTask {
   int64_t begin, end;  // samples; begin is a multiple of the tile
 };
 
+// A network, and where a task sums its gradients.
+template <class T, class Operand = T>
+struct NetGradTask {
+  PackedMlp<T, Operand> forward;
+  PackedMlpGrad<T, Operand> weights;
+  MlpGradSums<T> sums;  // in and out
+  T* folded;            // in and out [any, padded d_hidden] gradients of the conditions that the task meets
+  int32_t first_row;    // the condition of folded's first row
+};
+
 template <class T, class Operand = T>
 struct MlpBackwardTask {
   const ConditionedMlpBwd<T>* bwd;
-  PackedMlp<T, Operand> mlp;
-  PackedMlpGrad<T, Operand> grad_mlp;
-  MlpGradSums<T> sums;      // out
-  T* folded;                // out [rows, padded d_hidden] gradients of the conditions that the task meets
-  int32_t first_condition;  // that of folded's first row
-  int32_t n_conditions;
+  NetGradTask<T, Operand> net;
   T* scratch;  // [MlpBackwardBuffers::size]
   int64_t begin, end;
 };
@@ -75,6 +80,16 @@ constexpr int64_t tile_size(int width) {
   return static_cast<int64_t>(kMlpTile) * operand_padded<Operand>(width) * sizeof(Operand) / sizeof(T);
 }
 
+template <class T, class Operand>
+Operand* take_tile(Scratch<T>& memory, int width) {
+  return reinterpret_cast<Operand*>(memory.take(tile_size<T, Operand>(width)));
+}
+
+inline int mlp_widest(const MlpShape& s) {
+  const int hidden = s.d_hidden > s.d_in ? s.d_hidden : s.d_in;
+  return hidden > s.d_out ? hidden : s.d_out;
+}
+
 // Tile buffers; hidden layers alternate between two.
 template <class T, class Operand = T>
 struct MlpForwardBuffers {
@@ -95,40 +110,39 @@ struct MlpForwardBuffers {
   }
 };
 
+// Tile buffers for the gradients of layers up to `widest`.
+template <class T, class Operand>
+struct MlpDeltaBuffers {
+  T* delta[2];
+  Operand *rows, *columns, *inputs;  // see tile_operands and side_by_side
+
+  MlpDeltaBuffers(int widest, Scratch<T>& memory) {
+    for (T*& each : delta) each = memory.take(tile_size<T, T>(widest));
+    for (Operand** each : {&rows, &columns, &inputs}) *each = take_tile<T, Operand>(memory, widest);
+  }
+};
+
 // Tile buffers; every hidden layer is kept.
 template <class T, class Operand = T>
 struct MlpBackwardBuffers {
   Operand* hidden[kMaxHiddenLayers];
   Operand* x;
-  T *out, *delta[2], *grad_x;
-  Operand *delta_rows, *delta_columns, *input_columns;  // see tile_operands and side_by_side
+  T *out, *grad_x;
+  MlpDeltaBuffers<T, Operand> deltas;
 
-  static int widest(const MlpShape& s) {
-    const int hidden = s.d_hidden > s.d_in ? s.d_hidden : s.d_in;
-    return hidden > s.d_out ? hidden : s.d_out;
-  }
   static int64_t size(const MlpShape& s) {
-    return aligned_count(s.n_hidden * tile_size<T, Operand>(s.d_hidden) + tile_size<T, Operand>(s.d_in) +
-                         tile_size<T, T>(s.d_out) + tile_size<T, T>(s.d_in) + 2 * tile_size<T, T>(widest(s)) +
-                         3 * tile_size<T, Operand>(widest(s)));
+    Scratch<T> memory(nullptr);
+    const MlpBackwardBuffers counted(s, memory);
+    return memory.needed();
   }
-  MlpBackwardBuffers(const MlpShape& s, T* memory) {
-    const auto values = [&](int width) {
-      T* here = memory;
-      memory += tile_size<T, T>(width);
-      return here;
-    };
-    const auto operands = [&](int width) {
-      auto* here = reinterpret_cast<Operand*>(memory);
-      memory += tile_size<T, Operand>(width);
-      return here;
-    };
-    for (int l = 0; l < s.n_hidden; ++l) hidden[l] = operands(s.d_hidden);
-    x = operands(s.d_in);
-    out = values(s.d_out);
-    grad_x = values(s.d_in);
-    for (T*& each : delta) each = values(widest(s));
-    for (Operand** each : {&delta_rows, &delta_columns, &input_columns}) *each = operands(widest(s));
+  MlpBackwardBuffers(const MlpShape& s, Scratch<T>&& memory) : MlpBackwardBuffers(s, memory) {}
+
+ private:
+  MlpBackwardBuffers(const MlpShape& s, Scratch<T>& memory) : deltas(mlp_widest(s), memory) {
+    for (int l = 0; l < s.n_hidden; ++l) hidden[l] = take_tile<T, Operand>(memory, s.d_hidden);
+    x = take_tile<T, Operand>(memory, s.d_in);
+    out = memory.take(tile_size<T, T>(s.d_out));
+    grad_x = memory.take(tile_size<T, T>(s.d_in));
   }
 };
 

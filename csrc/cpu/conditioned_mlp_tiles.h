@@ -38,46 +38,43 @@ void mlp_forward_tile(const PackedMlp<typename S::T, MlpOperand<S>>& mlp,
   }
 }
 
-// Where the gradients of the first layer's bias go: sums[index[m] - first_row] of sample m.
+// Where a tile's gradient of a network's input goes; layer 0's product writes [kMlpTile, padded d_in].
 template <class T>
-struct FoldedSums {
-  T* data;               // [rows, padded d_hidden]
-  const int32_t* index;  // [kMlpTile] or null: all to the first row
-  int32_t first_row;
+struct InputGrad {
+  T* to;  // or null
+  int stride;
 };
 
-// From dL/dz of the last layer, in b.delta[0], and the layers' operands to the sums of gradients, which are
-// added to, and to the input's gradient [kMlpTile, padded d_in], if it is not null.
+// From delta = dL/dz of the last layer, [kMlpTile, padded d_out], and the layers' operands to the sums of
+// gradients, which are added to, and to the input's gradient. `conditions` [kMlpTile] or null, as in the
+// forward pass. Overwrites the buffers, of which delta may be one.
 template <class S>
-void mlp_backward_tile(const PackedMlpGrad<typename S::T, MlpOperand<S>>& mlp, const MlpOperands<S>& x,
-                       const MlpBackwardBuffers<typename S::T, MlpOperand<S>>& b,
-                       const MlpGradSums<typename S::T>& sums, const FoldedSums<typename S::T>& folded,
-                       typename S::T* grad_x) {
+void mlp_backward_tile(const NetGradTask<typename S::T, MlpOperand<S>>& net, const MlpOperands<S>& x,
+                       MlpOperand<S>* const* hidden, const int32_t* conditions, typename S::T* delta,
+                       const MlpDeltaBuffers<typename S::T, MlpOperand<S>>& b,
+                       const InputGrad<typename S::T>& grad_x) {
   using T = typename S::T;
-  const MlpShape& s = mlp.shape;
-  T *delta = b.delta[0], *next = b.delta[1];
+  const MlpShape& s = net.sums.shape;
   for (int l = s.n_hidden; l >= 0; --l) {
-    const int out_stride = mlp_padded(s.out(l)), in_stride = mlp_padded(s.in(l));
+    const int out_stride = mlp_padded(s.out(l)), in_width = mlp_padded(s.in(l));
     const MlpOperands<S> input =
-        l == 0 ? x : MlpOperands<S>{b.hidden[l - 1], operand_padded<MlpOperand<S>>(s.d_hidden)};
+        l == 0 ? x : MlpOperands<S>{hidden[l - 1], operand_padded<MlpOperand<S>>(s.d_hidden)};
     const MlpOperands<S> rows =
-        tile_operands<S>(delta, out_stride, kMlpTile, out_stride, Padding::kWanted, b.delta_rows);
-    const MlpOperands<S> columns = side_by_side<S>(rows, out_stride, b.delta_columns);
-    const MlpOperands<S> inputs = side_by_side<S>(input, in_stride, b.input_columns);
-    weight_grad_tile<S>(columns.data, columns.stride, s.out(l), inputs.data, inputs.stride, in_stride,
-                        sums.data + sums.weights_at(l));
+        tile_operands<S>(delta, out_stride, kMlpTile, out_stride, Padding::kWanted, b.rows);
+    const MlpOperands<S> columns = side_by_side<S>(rows, out_stride, b.columns);
+    const MlpOperands<S> inputs = side_by_side<S>(input, in_width, b.inputs);
+    weight_grad_tile<S>(columns.data, columns.stride, s.out(l), inputs.data, inputs.stride, in_width,
+                        net.sums.data + net.sums.weights_at(l));
+    const LayerOf<S> layer{net.weights.weights(l), nullptr, nullptr, input.data, s.out(l), in_width};
     if (l > 0) {
-      bias_grad_tile<S>(delta, out_stride, nullptr, 0, sums.data + sums.biases_at(l));
+      bias_grad_tile<S>(delta, out_stride, nullptr, 0, net.sums.data + net.sums.biases_at(l));
+      T* next = delta == b.delta[0] ? b.delta[1] : b.delta[0];
+      layer_tile<S, Finish::kWherePositive>(layer, rows.data, rows.stride, next, in_width);
+      delta = next;
     } else {
-      bias_grad_tile<S>(delta, out_stride, folded.index, folded.first_row, folded.data);
+      bias_grad_tile<S>(delta, out_stride, conditions, net.first_row, net.folded);
+      if (grad_x.to) layer_tile<S, Finish::kNone>(layer, rows.data, rows.stride, grad_x.to, grad_x.stride);
     }
-    const LayerOf<S> layer{mlp.weights(l), nullptr, nullptr, input.data, s.out(l), in_stride};
-    if (l > 0) {
-      layer_tile<S, Finish::kWherePositive>(layer, rows.data, rows.stride, next, in_stride);
-    } else if (grad_x) {
-      layer_tile<S, Finish::kNone>(layer, rows.data, rows.stride, grad_x, in_stride);
-    }
-    std::swap(delta, next);
   }
 }
 
@@ -141,22 +138,20 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T, MlpOperand<S>>& task
   [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
   const ConditionedMlpFwd<T>& p = task.bwd->fwd;
   const MlpShape& s = p.shape;
-  const MlpBackwardBuffers<T, MlpOperand<S>> b(s, task.scratch);
-  std::fill(task.sums.data, task.sums.data + task.sums.size(), T(0));
-  std::fill(task.folded, task.folded + static_cast<int64_t>(task.n_conditions) * mlp_padded(s.d_hidden),
-            T(0));
+  const MlpBackwardBuffers<T, MlpOperand<S>> b(s, Scratch<T>(task.scratch));
   int32_t cut[kMlpTile];
   for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
     const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));
     const int32_t* conditions = tile_conditions(p, first, n, cut);
     const MlpOperands<S> x = tile_operands<S>(p.x + first * s.d_in, s.d_in, n, s.d_in, Padding::kWanted, b.x);
-    mlp_forward_tile<S>(task.mlp, {task.mlp.folded(), conditions, s.d_in}, x.data, x.stride, b.hidden, b.out,
-                        mlp_padded(s.d_out));
-    mlp_output_delta<S>(*task.bwd, first, n, b.out, b.delta[0]);
+    mlp_forward_tile<S>(task.net.forward, {task.net.forward.folded(), conditions, s.d_in}, x.data, x.stride,
+                        b.hidden, b.out, mlp_padded(s.d_out));
+    mlp_output_delta<S>(*task.bwd, first, n, b.out, b.deltas.delta[0]);
     T* grad_x = task.bwd->grad_x;
     const bool in_place = n == kMlpTile && s.d_in % kMlpPad == 0;
-    mlp_backward_tile<S>(task.grad_mlp, x, b, task.sums, {task.folded, conditions, task.first_condition},
-                         grad_x ? (in_place ? grad_x + first * s.d_in : b.grad_x) : nullptr);
+    mlp_backward_tile<S>(
+        task.net, x, b.hidden, conditions, b.deltas.delta[0], b.deltas,
+        {grad_x ? (in_place ? grad_x + first * s.d_in : b.grad_x) : nullptr, mlp_padded(s.d_in)});
     if (grad_x && !in_place) {
       copy_rows(b.grad_x, mlp_padded(s.d_in), grad_x + first * s.d_in, s.d_in, n, s.d_in);
     }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "mlp_scratch.h"
 #include "nerfad/conditioned_mlp.h"
 #include "nerfad/half.h"
 
@@ -11,7 +12,6 @@ namespace nerfad {
 
 constexpr int kMlpTile = 48;  // samples; divisible by every number of rows that a register block has
 constexpr int kMlpPad = 16;   // widths are padded to a multiple of this
-constexpr int64_t kScratchAlign = 64;
 
 constexpr int mlp_padded(int width) { return (width + kMlpPad - 1) / kMlpPad * kMlpPad; }
 
@@ -188,13 +188,5 @@ struct MlpGradSums {
   }
   int64_t size() const { return biases_at(shape.n_hidden) + mlp_padded(shape.d_out); }
 };
-
-template <class T>
-T* align_scratch(T* p) {
-  const auto address = reinterpret_cast<uintptr_t>(p);
-  return reinterpret_cast<T*>((address + kScratchAlign - 1) / kScratchAlign * kScratchAlign);
-}
-
-constexpr int64_t aligned_count(int64_t n) { return (n + kScratchAlign - 1) / kScratchAlign * kScratchAlign; }
 
 }  // namespace nerfad

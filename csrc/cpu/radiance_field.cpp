@@ -1,8 +1,7 @@
 #include "nerfad/radiance_field.h"
 
 #include "nerfad/isa.h"
-#include "radiance_field_plan.h"
-#include "radiance_field_sums.h"
+#include "radiance_field_memory.h"
 #include "radiance_field_tiles.h"
 #include "tasks.h"
 
@@ -32,7 +31,7 @@ struct PortableEncode {
 };
 
 template <class T>
-const FieldKernels<T>& kernels() {
+const FieldKernels<T>& exact_kernels() {
 #if defined(__x86_64__)
   if constexpr (sizeof(T) == sizeof(float)) {
     if (current_isa() >= Isa::kAvx512) return field_kernels_avx512();
@@ -42,10 +41,33 @@ const FieldKernels<T>& kernels() {
   return field_kernels<PortableSimd<T>, PortableEncode>();
 }
 
+const FieldKernels<float>& rounded_kernels() {
+#if defined(__x86_64__)
+  if (current_isa() >= Isa::kAvx512) return field_kernels_rounded_avx512();
+  if (current_isa() >= Isa::kAvx2) return field_kernels_rounded_avx2();
+#endif
+  return field_kernels<Bf16Rounded<PortableSimd<float>>, PortableEncode, PortableSimd<float>>();
+}
+
+// Calls run(kernels) with those for the precision on this machine.
+template <class T, class Run>
+auto with_kernels(MlpPrecision precision, const Run& run) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (precision == MlpPrecision::kBFloat16) {
+#if defined(__x86_64__)
+      if (current_isa() >= Isa::kAmx) return run(field_kernels_amx());
+      if (current_isa() >= Isa::kAvx512Bf16) return run(field_kernels_avx512bf16());
+#endif
+      return run(rounded_kernels());
+    }
+  }
+  return run(exact_kernels<T>());
+}
+
 // A list of the samples that have a gradient, in order; returns how many. The others are behind an early stop
 // or outside the loss, and all their contributions are exactly zero.
-template <class T>
-int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardScratch<T>& m,
+template <class T, class Operand>
+int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
                      const ParallelFor& parallel_for) {
   const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kFieldChunk);
   const auto for_block = [&](int64_t block, const auto& use) {
@@ -83,29 +105,31 @@ void zero_buffers(T* buffers, int64_t size, const ParallelFor& parallel_for) {
 
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
 // leaves positions and gradients of features. Returns how many tasks have sums now.
-template <class T>
-int64_t run_networks(const RadianceFieldBwd<T>& p, const FieldBackwardScratch<T>& m,
-                     const FieldBackwardTask<T>& common, int64_t n, int64_t n_begun,
+template <class T, class Operand>
+int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemory<T, Operand>& m,
+                     const FieldBackwardTask<T, Operand>& common, int64_t n, int64_t n_begun,
                      const ParallelFor& parallel_for) {
-  const FieldPlan plan = plan_field_chunk(p.fwd, common.samples, n, parallel_for);
-  const FieldKernels<T>& k = kernels<T>();
-  for_each_task(plan.samples.n_tasks, parallel_for, [&](int64_t i, int64_t slot) {
-    FieldBackwardTask<T> task = common;
-    begin_sums(m.sigma, i, i >= n_begun, plan.conditions[i], task.sigma);
-    begin_sums(m.color, i, i >= n_begun, plan.views[i], task.color);
+  const RadianceFieldFwd<T>& p = common.p->fwd;
+  const BackwardPlan<2> plan = plan_backward<2>({{p.cond_index, p.n_cond}, {p.view_index, p.n_views}},
+                                                common.samples, n, kTilesPerFieldTask, parallel_for);
+  const TaskSplit& split = plan.samples;
+  for_each_task(split.n_tasks, parallel_for, [&](int64_t i, int64_t slot) {
+    FieldBackwardTask<T, Operand> task = common;
+    begin_sums(m.sigma, i, i >= n_begun, plan.conditions[0][i], task.sigma);
+    begin_sums(m.color, i, i >= n_begun, plan.conditions[1][i], task.color);
     task.scratch = m.buffers + slot * m.buffer_size;
-    task.begin = i * plan.samples.per_task;
-    task.end = task.begin + plan.samples.per_task < n ? task.begin + plan.samples.per_task : n;
+    task.begin = i * split.per_task;
+    task.end = task.begin + split.per_task < n ? task.begin + split.per_task : n;
     k.backward(task);
   });
-  add_folded(m.sigma, plan.conditions, plan.samples.n_tasks, parallel_for);
-  add_folded(m.color, plan.views, plan.samples.n_tasks, parallel_for);
-  return plan.samples.n_tasks > n_begun ? plan.samples.n_tasks : n_begun;
+  add_folded(m.sigma, plan.conditions[0], split.n_tasks, parallel_for);
+  add_folded(m.color, plan.conditions[1], split.n_tasks, parallel_for);
+  return split.n_tasks > n_begun ? split.n_tasks : n_begun;
 }
 
 // Scatters the gradients of n samples' features to the table, and to the positions.
-template <class T>
-void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardScratch<T>& m, const int32_t* samples,
+template <class T, class Operand>
+void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m, const int32_t* samples,
               int64_t n, const ParallelFor& parallel_for) {
   const GridEncodeBwd<T> grid{{m.positions, p.fwd.table, nullptr, nullptr, n, p.fwd.table_type, p.fwd.grid},
                               m.grad_features,
@@ -120,19 +144,12 @@ void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardScratch<T>& m, co
   }
 }
 
-}  // namespace
-
-template <class T>
-int64_t radiance_field_fwd_scratch(const RadianceFieldFwd<T>& p, int n_threads) {
-  return FieldForwardScratch<T>(p, nullptr, n_threads).needed;
-}
-
-template <class T>
-void radiance_field_fwd_cpu(const RadianceFieldFwd<T>& p, const ParallelFor& parallel_for) {
-  const FieldForwardScratch<T> m(p, p.scratch, parallel_for.n_threads());
-  const FieldKernels<T>& k = kernels<T>();
-  const PackedMlp<T> sigma = pack_and_fold(p.sigma_net(), m.sigma, m.last_conditions, k.fold, parallel_for);
-  const PackedMlp<T> color = pack_and_fold(p.color_net(), m.color, m.last_views, k.fold, parallel_for);
+template <class T, class Operand>
+void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
+             const ParallelFor& parallel_for) {
+  const FieldForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads());
+  const PackedMlp<T, Operand> sigma = pack_and_fold(k, m.sigma, parallel_for);
+  const PackedMlp<T, Operand> color = pack_and_fold(k, m.color, parallel_for);
   zero_buffers(m.buffers, m.buffer_size, parallel_for);
   for_each_task(ceil_div(p.n, kFieldGroup), parallel_for, [&](int64_t i, int64_t slot) {
     const int64_t begin = i * kFieldGroup, end = begin + kFieldGroup;
@@ -140,33 +157,59 @@ void radiance_field_fwd_cpu(const RadianceFieldFwd<T>& p, const ParallelFor& par
   });
 }
 
-template <class T>
-int64_t radiance_field_bwd_scratch(const RadianceFieldBwd<T>& p, int n_threads) {
-  return FieldBackwardScratch<T>(p, nullptr, n_threads).needed();
-}
-
-template <class T>
-void radiance_field_bwd_cpu(const RadianceFieldBwd<T>& p, const ParallelFor& parallel_for) {
-  const RadianceFieldFwd<T>& f = p.fwd;
-  const FieldBackwardScratch<T> m(p, f.scratch, parallel_for.n_threads());
-  const FieldKernels<T>& k = kernels<T>();
-  FieldBackwardTask<T> task{};
+template <class T, class Operand>
+void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
+              const ParallelFor& parallel_for) {
+  const FieldBackwardMemory<T, Operand> m(p, p.fwd.scratch, parallel_for.n_threads());
+  FieldBackwardTask<T, Operand> task{};
   task.p = &p;
   task.positions = m.positions;
   task.grad_features = m.grad_features;
-  prepare(m.sigma, k.fold, task.sigma, parallel_for);
-  prepare(m.color, k.fold, task.color, parallel_for);
+  task.sigma = prepare(k, m.sigma, parallel_for);
+  task.color = prepare(k, m.color, parallel_for);
   zero_buffers(m.buffers, m.buffer_size, parallel_for);
   const int64_t n = list_samples(p, m, parallel_for);
   int64_t n_sums = 0;
   for (int64_t first = 0; first < n; first += kFieldChunk) {
     const int64_t n_chunk = n - first < kFieldChunk ? n - first : kFieldChunk;
     task.samples = m.samples + first;
-    n_sums = run_networks(p, m, task, n_chunk, n_sums, parallel_for);
+    n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
     run_grid(p, m, task.samples, n_chunk, parallel_for);
   }
-  finish(m.sigma, task.sigma, n_sums, {p.grad_sigma_params, p.grad_cond}, k.fold_grad, parallel_for);
-  finish(m.color, task.color, n_sums, {p.grad_color_params, p.grad_views}, k.fold_grad, parallel_for);
+  finish(k, m.sigma, n_sums, {p.grad_sigma_params, p.grad_cond}, parallel_for);
+  finish(k, m.color, n_sums, {p.grad_color_params, p.grad_views}, parallel_for);
+}
+
+template <class T, class Operand>
+int64_t forward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldFwd<T>& p, int n_threads) {
+  return FieldForwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
+}
+
+template <class T, class Operand>
+int64_t backward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldBwd<T>& p, int n_threads) {
+  return FieldBackwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
+}
+
+}  // namespace
+
+template <class T>
+int64_t radiance_field_fwd_scratch(const RadianceFieldFwd<T>& p, int n_threads) {
+  return with_kernels<T>(p.precision, [&](const auto& k) { return forward_scratch(k, p, n_threads); });
+}
+
+template <class T>
+void radiance_field_fwd_cpu(const RadianceFieldFwd<T>& p, const ParallelFor& parallel_for) {
+  with_kernels<T>(p.precision, [&](const auto& k) { forward(k, p, parallel_for); });
+}
+
+template <class T>
+int64_t radiance_field_bwd_scratch(const RadianceFieldBwd<T>& p, int n_threads) {
+  return with_kernels<T>(p.fwd.precision, [&](const auto& k) { return backward_scratch(k, p, n_threads); });
+}
+
+template <class T>
+void radiance_field_bwd_cpu(const RadianceFieldBwd<T>& p, const ParallelFor& parallel_for) {
+  with_kernels<T>(p.fwd.precision, [&](const auto& k) { backward(k, p, parallel_for); });
 }
 
 #define NERFAD_INSTANTIATE(T)                                                           \

@@ -30,6 +30,7 @@ struct Inputs {
   const std::optional<Tensor>& cond;
   const std::optional<Tensor>& cond_index;
   double density_bias;
+  bool bfloat16;
 };
 
 struct Shapes {
@@ -77,6 +78,11 @@ Shapes check_inputs(const Inputs& in) {
   check_float_or_double(kOp, in.positions, "positions");
   const Check check(kOp, in.positions);
   check.shape(in.positions, "positions", {kAny, 3}).shape(in.table, "table", {kAny, kAny});
+  check.that(!in.bfloat16 || in.positions.scalar_type() == ScalarType::Float,
+             "precision bfloat16 needs float32 tensors");
+  check.that(!in.bfloat16 || !(in.positions.is_cuda() || emulating()),
+             "precision bfloat16 runs on the CPU only; CUDA kernels always multiply in half precision: leave "
+             "precision at float32");
   const int64_t n = in.positions.size(0);
   check.that(n < (int64_t{1} << 31), "positions must have fewer than 2^31 rows");
   Shapes shapes{};
@@ -116,6 +122,7 @@ RadianceFieldFwd<T> params_of(const Inputs& in, const Shapes& shapes) {
   p.sigma = shapes.sigma;
   p.color = shapes.color;
   p.density_bias = static_cast<T>(in.density_bias);
+  p.precision = in.bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;
   return p;
 }
 
@@ -124,9 +131,10 @@ std::tuple<Tensor, Tensor> radiance_field_fwd(const Tensor& positions, const Ten
                                               std::vector<int64_t> sigma, const Tensor& color_params,
                                               std::vector<int64_t> color, const Tensor& views,
                                               std::optional<Tensor> ray_indices, std::optional<Tensor> cond,
-                                              std::optional<Tensor> cond_index, double density_bias) {
-  const Inputs in{positions, table, grid,        sigma_params, sigma,      color_params,
-                  color,     views, ray_indices, cond,         cond_index, density_bias};
+                                              std::optional<Tensor> cond_index, double density_bias,
+                                              bool bfloat16) {
+  const Inputs in{positions, table,       grid, sigma_params, sigma,        color_params, color,
+                  views,     ray_indices, cond, cond_index,   density_bias, bfloat16};
   const Shapes shapes = check_inputs(in);
   Tensor sigmas = torch::stable::new_empty(positions, {positions.size(0)});
   Tensor rgbs = torch::stable::new_empty(positions, {positions.size(0), 3});
@@ -155,9 +163,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
     std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
     const Tensor& color_params, std::vector<int64_t> color, const Tensor& views,
     std::optional<Tensor> ray_indices, std::optional<Tensor> cond, std::optional<Tensor> cond_index,
-    double density_bias, bool needs_positions, bool needs_table) {
-  const Inputs in{positions, table, grid,        sigma_params, sigma,      color_params,
-                  color,     views, ray_indices, cond,         cond_index, density_bias};
+    double density_bias, bool bfloat16, bool needs_positions, bool needs_table) {
+  const Inputs in{positions, table,       grid, sigma_params, sigma,        color_params, color,
+                  views,     ray_indices, cond, cond_index,   density_bias, bfloat16};
   const Shapes shapes = check_inputs(in);
   const int64_t n = positions.size(0);
   Check(kOp, positions)
@@ -198,11 +206,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
   m.def(
       "radiance_field_fwd(Tensor positions, Tensor table, int[] grid, Tensor sigma_params, int[] sigma, "
       "Tensor color_params, int[] color, Tensor views, Tensor? ray_indices, Tensor? cond, Tensor? "
-      "cond_index, float density_bias) -> (Tensor, Tensor)");
+      "cond_index, float density_bias, bool bfloat16) -> (Tensor, Tensor)");
   m.def(
       "radiance_field_bwd(Tensor grad_sigmas, Tensor grad_rgbs, Tensor positions, Tensor table, int[] grid, "
       "Tensor sigma_params, int[] sigma, Tensor color_params, int[] color, Tensor views, Tensor? "
-      "ray_indices, Tensor? cond, Tensor? cond_index, float density_bias, bool needs_positions, bool "
+      "ray_indices, Tensor? cond, Tensor? cond_index, float density_bias, bool bfloat16, bool "
+      "needs_positions, bool "
       "needs_table) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

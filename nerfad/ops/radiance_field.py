@@ -1,14 +1,11 @@
 """The conditional radiance field in one pass: grid encoding, density network and colour network, fused."""
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops.conditioned_mlp import MLPSpec, Precision, conditioned_mlp, is_bfloat16
-from nerfad.ops.grid_encode import grid_encode
+from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import radiance_field as reference
 from nerfad.ops.reference.radiance_field import LOG_DENSITY_LIMIT
@@ -62,9 +59,8 @@ def radiance_field(
         cond_index: [n] int32, the condition of each sample, in [0, n_cond) (not checked on CUDA); None: all
             use the first.
         density_bias: added to the logarithm of the density.
-        precision: of the networks' products, as in `conditioned_mlp`. With "bfloat16" the parts run one after
-            another: faster where the processor multiplies bfloat16, but their tensors are written. CUDA
-            kernels take "float32" only (and multiply in half precision).
+        precision: of the networks' products, as in `conditioned_mlp`. "bfloat16" is faster where the
+            processor multiplies it. CUDA kernels take "float32" only (and multiply in half precision).
 
     Returns:
         sigmas [n] in 1 / (unit of the box), rgbs [n, 3].
@@ -95,40 +91,19 @@ def radiance_field(
             *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
             *(views, ray_indices, cond, cond_index, density_bias, precision),
         )
-    if bfloat16:
-        return _by_parts(
-            *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
-            *(views, ray_indices, cond, cond_index, density_bias, precision),
-        )
     return _native.ops().radiance_field_fwd(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
-        *(color_params, mlp_numbers(color_spec), views, ray_indices, cond, cond_index, density_bias),
+        *(
+            color_params,
+            mlp_numbers(color_spec),
+            views,
+            ray_indices,
+            cond,
+            cond_index,
+            density_bias,
+            bfloat16,
+        ),
     )
-
-
-def _by_parts(
-    positions: Tensor,
-    table: Tensor,
-    grid_spec: GridSpec,
-    sigma_params: Tensor,
-    sigma_spec: MLPSpec,
-    color_params: Tensor,
-    color_spec: MLPSpec,
-    views: Tensor,
-    ray_indices: Tensor | None,
-    cond: Tensor | None,
-    cond_index: Tensor | None,
-    density_bias: float,
-    precision: Precision,
-) -> tuple[Tensor, Tensor]:
-    """The field as one op after another."""
-    features = grid_encode(positions, table, grid_spec)
-    h = conditioned_mlp(features, sigma_params, sigma_spec, cond, cond_index, precision)
-    sigmas = (h[:, 0] + density_bias).clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT).exp()
-    d_in = color_spec.d_in + color_spec.d_cond - views.shape[1]
-    color_net = dataclasses.replace(color_spec, d_in=d_in, d_cond=views.shape[1])
-    code = h[:, 1:].contiguous()
-    return sigmas, conditioned_mlp(code, color_params, color_net, views, ray_indices, precision)
 
 
 def grid_numbers(spec: GridSpec) -> list[int]:
@@ -151,7 +126,7 @@ def _fake_fwd(positions, *args):
 def _fake_bwd(
     grad_sigmas, grad_rgbs, positions, table, grid, sigma_params, sigma, color_params, color, *rest
 ):
-    views, _, cond, _, _, needs_positions, needs_table = rest
+    views, _, cond, *_, needs_positions, needs_table = rest
     n_entries, n_features = table.shape
     return (
         positions.new_empty((positions.shape[0] if needs_positions else 0, 3)),
@@ -165,7 +140,7 @@ def _fake_bwd(
 
 def _setup_context(ctx, inputs, output):
     positions, table, ctx.grid, sigma_params, ctx.sigma, color_params, ctx.color, *rest = inputs
-    views, ray_indices, cond, cond_index, ctx.density_bias = rest
+    views, ray_indices, cond, cond_index, ctx.density_bias, ctx.bfloat16 = rest
     ctx.save_for_backward(positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index)
 
 
@@ -177,12 +152,12 @@ def _backward(ctx, grad_sigmas, grad_rgbs):
     grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = backward(
         *(grad_sigmas.contiguous(), grad_rgbs.contiguous(), positions, table, ctx.grid),
         *(sigma_params, ctx.sigma, color_params, ctx.color, views, ray_indices, cond, cond_index),
-        *(ctx.density_bias, needs_positions, needs_table),
+        *(ctx.density_bias, ctx.bfloat16, needs_positions, needs_table),
     )
     return (
         *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),
         *(None, grad_sigma, None, grad_color, None, grad_views, None),
-        *(None if cond is None else grad_cond, None, None),
+        *(None if cond is None else grad_cond, None, None, None),
     )
 
 
@@ -201,6 +176,7 @@ def _backward_by_parts(
     cond,
     cond_index,
     density_bias,
+    bfloat16,
     needs_positions,
     needs_table,
 ):

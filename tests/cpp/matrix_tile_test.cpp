@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "../../csrc/cpu/conditioned_mlp_tiles.h"
+#include "../../csrc/cpu/radiance_field_tiles.h"
 #include "check.h"
 
 namespace nerfad {
@@ -128,6 +128,37 @@ struct Problem {
   }
 };
 
+// A network packed under its conditions, and its sums.
+template <class S>
+struct Net {
+  using Operand = MlpOperand<S>;
+  Memory<float> packed, packed_grad;
+  Memory<Operand> operands, grad_operands;
+  std::vector<float> sums, folded;
+  NetGradTask<float, Operand> task{};
+
+  explicit Net(const ConditionedMlpFwd<float>& p)
+      : packed(PackedMlp<float>{p.shape, nullptr}.forward_size(p.n_cond)),
+        packed_grad(PackedMlpGrad<float>{p.shape, nullptr}.size()),
+        operands(PackedMlp<float, Operand>{p.shape, nullptr}.operands_at(p.shape.n_layers())),
+        grad_operands(PackedMlpGrad<float, Operand>{p.shape, nullptr}.operands_at(p.shape.n_layers())),
+        sums(MlpGradSums<float>{p.shape, nullptr}.size()),
+        folded(p.n_cond * mlp_padded(p.shape.d_hidden)) {
+    const MlpShape& s = p.shape;
+    const PackedMlp<float> exact = pack_mlp_forward(p, packed.get());
+    const int width = mlp_padded(s.d_hidden);
+    for (int c = 0; c < p.n_cond; ++c) {
+      for (int n = 0; n < width; ++n) {
+        packed.get()[exact.folded_at() + c * width + n] = n < s.d_hidden ? mlp_folded_bias(p, c, n) : 0.0f;
+      }
+    }
+    task.forward = as_operands(true, exact, operands.get());
+    task.weights = as_operands(true, pack_mlp_grad(s, p.params, packed_grad.get()), grad_operands.get());
+    task.sums = {s, sums.data()};
+    task.folded = folded.data();
+  }
+};
+
 struct Results {
   std::vector<float> out, grad_x, sums, folded;
 };
@@ -135,35 +166,20 @@ struct Results {
 // One task's forward and backward pass with the arithmetic S.
 template <class S>
 Results run(const Problem& q) {
-  using Operand = MlpOperand<S>;
   const MlpShape& s = q.shape;
   ConditionedMlpBwd<float> p{};
   p.fwd.x = q.x.data(), p.fwd.params = q.params.data(), p.fwd.cond = q.cond.data();
   p.fwd.cond_index = q.index.data(), p.fwd.n_samples = q.n_samples, p.fwd.n_cond = q.n_cond;
   p.fwd.shape = s, p.grad_out = q.grad_out.data();
 
-  Memory<float> packed(PackedMlp<float>{s, nullptr}.forward_size(q.n_cond));
-  Memory<float> packed_grad(PackedMlpGrad<float>{s, nullptr}.size());
-  const PackedMlp<float> exact = pack_mlp_forward(p.fwd, packed.get());
-  const PackedMlpGrad<float> exact_grad = pack_mlp_grad(s, p.fwd.params, packed_grad.get());
-  const int width = mlp_padded(s.d_hidden);
-  for (int c = 0; c < q.n_cond; ++c) {
-    for (int n = 0; n < width; ++n) {
-      packed.get()[exact.folded_at() + c * width + n] = n < s.d_hidden ? mlp_folded_bias(p.fwd, c, n) : 0.0f;
-    }
-  }
-  Memory<Operand> operands(PackedMlp<float, Operand>{s, nullptr}.operands_at(s.n_layers()));
-  Memory<Operand> grad_operands(PackedMlpGrad<float, Operand>{s, nullptr}.operands_at(s.n_layers()));
-  const auto mlp = as_operands(true, exact, operands.get());
-  const auto grad_mlp = as_operands(true, exact_grad, grad_operands.get());
-
-  Results r{std::vector<float>(q.grad_out.size()), std::vector<float>(q.x.size()),
-            std::vector<float>(MlpGradSums<float>{s, nullptr}.size()), std::vector<float>(q.n_cond * width)};
+  Net<S> net(p.fwd);
+  Results r{std::vector<float>(q.grad_out.size()), std::vector<float>(q.x.size()), {}, {}};
   p.fwd.out = r.out.data(), p.grad_x = r.grad_x.data();
-  Memory<float> buffers(MlpBackwardBuffers<float, Operand>::size(s));
-  mlp_kernels<S, PortableSimd<float>>().forward({&p.fwd, mlp, buffers.get(), 0, q.n_samples});
-  mlp_kernels<S, PortableSimd<float>>().backward(
-      {&p, mlp, grad_mlp, {s, r.sums.data()}, r.folded.data(), 0, q.n_cond, buffers.get(), 0, q.n_samples});
+  Memory<float> buffers(MlpBackwardBuffers<float, MlpOperand<S>>::size(s));
+  const auto& kernels = mlp_kernels<S, PortableSimd<float>>();
+  kernels.forward({&p.fwd, net.task.forward, buffers.get(), 0, q.n_samples});
+  kernels.backward({&p, net.task, buffers.get(), 0, q.n_samples});
+  r.sums = net.sums, r.folded = net.folded;
   return r;
 }
 
@@ -190,6 +206,66 @@ void test_a_network(const MlpShape& shape, int n_samples) {
   expect_same(got.grad_x, expected.grad_x);
   expect_same(got.sums, expected.sums);
   expect_same(got.folded, expected.folded);
+}
+
+// Features that stand for those of a grid.
+struct MadeUpEncode {
+  template <class T>
+  static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < p.sigma.d_in; ++k)
+        features[i * stride + k] = std::sin(axes[k % 3][i] * static_cast<T>(k + 1));
+    }
+  }
+};
+
+struct FieldResults {
+  std::vector<float> sigmas, rgbs, grad_features, sigma_sums, color_sums, conditions, views;
+};
+
+// One task's forward and backward pass of the radiance field.
+template <class S>
+FieldResults run_field(const MlpShape& sigma, const MlpShape& color, int n) {
+  using Operand = MlpOperand<S>;
+  const auto sized = [](int64_t size, int seed, float scale) { return random_values(size, seed, scale); };
+  const float gain = 1.0f / std::sqrt(static_cast<float>(sigma.d_hidden));
+  const std::vector<float> positions = sized(3 * n, 1, 1.0f), sigma_params = sized(sigma.n_params(), 2, gain),
+                           color_params = sized(color.n_params(), 3, gain),
+                           cond = sized(sigma.d_cond, 4, 1.0f), views = sized(2 * color.d_cond, 5, 1.0f),
+                           grad_sigmas = sized(n, 6, 1.0f), grad_rgbs = sized(3 * n, 7, 1.0f);
+  std::vector<int32_t> view_index(n), samples(n);
+  for (int i = 0; i < n; ++i) view_index[i] = 2 * i / n, samples[i] = i;
+  FieldResults r{
+      std::vector<float>(n), std::vector<float>(3 * n), std::vector<float>(n * sigma.d_in), {}, {}, {}, {}};
+  RadianceFieldBwd<float> p{};
+  p.fwd.positions = positions.data(), p.fwd.sigma_params = sigma_params.data();
+  p.fwd.color_params = color_params.data(), p.fwd.cond = cond.data(), p.fwd.views = views.data();
+  p.fwd.view_index = view_index.data(), p.fwd.n = n, p.fwd.n_cond = 1, p.fwd.n_views = 2;
+  p.fwd.sigma = sigma, p.fwd.color = color, p.fwd.sigmas = r.sigmas.data(), p.fwd.rgbs = r.rgbs.data();
+  p.grad_sigmas = grad_sigmas.data(), p.grad_rgbs = grad_rgbs.data();
+
+  Net<S> sigma_net(p.fwd.sigma_net()), color_net(p.fwd.color_net());
+  std::vector<float> memory(field_buffers_size<FieldBackwardBuffers<float, Operand>>(p.fwd)), kept(3 * n);
+  const auto& kernels = field_kernels<S, MadeUpEncode, PortableSimd<float>>();
+  kernels.forward({&p.fwd, sigma_net.task.forward, color_net.task.forward, memory.data(), 0, n});
+  kernels.backward({&p, samples.data(), sigma_net.task, color_net.task, kept.data(), r.grad_features.data(),
+                    memory.data(), 0, n});
+  r.sigma_sums = sigma_net.sums, r.color_sums = color_net.sums;
+  r.conditions = sigma_net.folded, r.views = color_net.folded;
+  EXPECT(kept == positions);
+  return r;
+}
+
+void test_a_field(const MlpShape& sigma, const MlpShape& color, int n) {
+  const FieldResults got = run_field<Emulated>(sigma, color, n),
+                     expected = run_field<Rounded>(sigma, color, n);
+  expect_same(got.sigmas, expected.sigmas);
+  expect_same(got.rgbs, expected.rgbs);
+  expect_same(got.grad_features, expected.grad_features);
+  expect_same(got.sigma_sums, expected.sigma_sums);
+  expect_same(got.color_sums, expected.color_sums);
+  expect_same(got.conditions, expected.conditions);
+  expect_same(got.views, expected.views);
 }
 
 // A single product has no rounding to hide behind: integers must come out exactly, wherever they lie.
@@ -230,5 +306,8 @@ int main() {
   nerfad::test_a_network({5, 1, 37, 4, 6, false}, 47);
   nerfad::test_a_network({40, 7, 128, 1, 65, true}, 49);
   nerfad::test_a_network({3, 2, 80, 2, 17, false}, 48);
+  nerfad::test_a_field({32, 12, 64, 3, 16, false}, {15, 16, 64, 2, 3, true}, 16 * 48 + 50);
+  nerfad::test_a_field({12, 3, 37, 1, 18, false}, {17, 16, 80, 4, 3, true}, 47);
+  nerfad::test_a_field({8, 3, 128, 1, 33, false}, {32, 16, 24, 3, 3, true}, 49);
   return nerfad_test::finish("matrix_tile_test");
 }

@@ -37,6 +37,7 @@ struct RadianceFieldFwd {
   MlpShape sigma;  // d_in = grid.n_outputs(); outputs: log density, then the code
   MlpShape color;  // d_in = sigma.d_out - 1; the view is its condition; d_out is 3
   T density_bias;
+  MlpPrecision precision;  // of the networks; kFloat32 if T is double
 
   // The two networks as the conditioned MLP's kernels take them, without samples.
   NERFAD_HD ConditionedMlpFwd<T> sigma_net() const {
