@@ -104,7 +104,7 @@ class IdentityOptions:
     channels: int = 32
     slot_width: int = 32
     lattice_resolution: int = 32
-    rebake_every: int = 16
+    rebake_every: int = 32
     audio_in_offset: bool = False
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
 from nerfad.engine.conditions import any_frames, noisy
 from nerfad.engine.fusion_data import cut_faces, neighbours_of, person_windows, presence
-from nerfad.engine.fusion_trainer import FusionLosses, sound_vectors
+from nerfad.engine.fusion_trainer import FusionLosses, picture_precision, sound_vectors
 from nerfad.engine.pretrain_fusion import Fusion
 from nerfad.engine.voice import FusedVoice
 from nerfad.models.fusion_losses import unit_weights
@@ -42,11 +42,6 @@ class FusionTargets:
     labels: Tensor
     known: Tensor
     losses: FusionLosses
-
-    def put(self, decoded: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
-        """`decoded` [m, 3, s, s] of the frames `rows`, with the real faces where `chosen`, bool [m]."""
-        real = as_input(self.faces[rows])
-        return torch.where((chosen & self.known[rows])[:, None, None, None], real, decoded)
 
     def loss(self, decoded: Tensor, rows: Tensor) -> Tensor:
         """The fusion's loss of `decoded` [m, 3, s, s], faces of the frames `rows` [m]."""
@@ -85,11 +80,15 @@ class JointConditions:
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
         self.voice.net.train()
-        decoded = self._decode(at, self.targets.losses.config.sound_noise)
-        self.last_loss = config.fusion_weight * self.targets.loss(decoded, at)
         chosen = torch.rand(len(frames), generator=generator, device=generator.device).to(at.device)
-        shown = self.targets.put(decoded, at, chosen < config.true_code_share)
-        codes = self.voice.encode_pictures(shown)
+        fused = ~(self.targets.known[at] & (chosen < config.true_code_share))
+        shown = as_input(self.targets.faces[at])
+        self.last_loss = None
+        if bool(fused.any()):
+            decoded = self._decode(at[fused], self.targets.losses.config.sound_noise)
+            self.last_loss = config.fusion_weight * self.targets.loss(decoded, at[fused])
+            shown = shown.masked_scatter(fused[:, None, None, None], decoded)
+        codes = self._encode(shown)
         return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     @torch.no_grad()
@@ -119,11 +118,17 @@ class JointConditions:
     def _decode(self, at: Tensor, sound_noise: float = 0.0) -> Tensor:
         rows, which = self.near[at].unique(return_inverse=True)
         sounds = sound_vectors(self.voice.net, self.windows[rows], sound_noise)
-        return self.voice.networks(as_input(self.voice.reference).to(at.device), sounds[which])
+        reference = as_input(self.voice.reference).to(at.device, memory_format=torch.channels_last)
+        with picture_precision(self.targets.losses.config, at.device):
+            return self.voice.networks(reference, sounds[which])
+
+    def _encode(self, faces: Tensor) -> Tensor:
+        with picture_precision(self.targets.losses.config, faces.device):
+            return self.voice.encode_pictures(faces.contiguous(memory_format=torch.channels_last)).float()
 
     def _heard(self, at: Tensor) -> Tensor:
         self.voice.net.eval()
-        return torch.cat([self.voice.encode_pictures(self._decode(at)), self.blink[at]], 1)
+        return torch.cat([self._encode(self._decode(at)), self.blink[at]], 1)
 
 
 def joint_conditions(

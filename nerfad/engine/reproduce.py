@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nerfad.data.dataset import Dataset, load_dataset
+from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.reproduce_rows import SHARES, TABLES, Budget, Row, stage_config
 from nerfad.engine.reproduce_scores import score_row, score_video
@@ -244,6 +244,8 @@ class Reproduction:
         """What was done, without places on this machine."""
         config = self.config
         spent = f"--steps {config.steps}" if config.steps else f"--minutes {self.budget.minutes:g}"
+        if config.shares != SHARES:
+            spent += f" --shares {config.shares[0]:g} {config.shares[1]:g}"
         return {
             "command": f"nerfad reproduce --table {config.table} --data {self.dataset.name} "
             f"--seeds {' '.join(map(str, config.seeds))} {spent} --size {self.dataset_size} "
