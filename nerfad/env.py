@@ -28,7 +28,14 @@ PACKAGES = (
     "tinycudann",
     "nerfacc",
 )
-VARIABLES = ("NERFAD_BACKEND", "NERFAD_CPU_ISA", "NERFAD_MODELS", "NERFAD_CUDA_LIBRARY", "OMP_NUM_THREADS")
+VARIABLES = (
+    "NERFAD_BACKEND",
+    "NERFAD_CPU_ISA",
+    "NERFAD_MODELS",
+    "NERFAD_CUDA_LIBRARY",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+)
 MODELS = ("face_landmarker.task", "selfie_segmentation.tflite")
 
 

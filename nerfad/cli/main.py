@@ -12,6 +12,7 @@ from nerfad.cli.console import complain, progress_bar, say
 from nerfad.cli.explain import explain
 from nerfad.cli.pretrain_fusion import pretrain_fusion
 from nerfad.cli.reproduce import reproduce
+from nerfad.cli.threads import yield_cores_early
 from nerfad.cli.train import train
 from nerfad.cli.train_base import train_base
 from nerfad.config import AttentionConfig, AttentionWeights
@@ -307,6 +308,7 @@ def env() -> None:
 
 def main() -> None:
     """Entry point of `nerfad`. Errors that a user can cause end in one sentence and exit code 2."""
+    yield_cores_early()
     try:
         app.cli(prog="nerfad", description="Real-time, speech-driven talking faces (NeRF-AD).")
     except NerfadError as error:

@@ -1,5 +1,6 @@
 """The command line: one sentence and exit code 2 for what a user gets wrong, never a traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from nerfad.cli import console, demo
 from nerfad.cli.main import main
+from nerfad.cli.threads import yield_cores_early
 from nerfad.errors import NerfadError
 
 
@@ -108,3 +110,26 @@ def test_exporting_nothing_names_the_run(monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, "export", str(tmp_path / "missing"), str(tmp_path / "me.avatar")) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "me.avatar").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "3000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_threads_yield_their_cores_unless_the_user_says_otherwise(given, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    yield_cores_early()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_the_command_line_decides_how_threads_wait_before_torch_is_imported():
+    code = "import nerfad.cli.main, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
