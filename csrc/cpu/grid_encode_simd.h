@@ -307,17 +307,16 @@ __attribute__((noinline)) void encode_level(const GridLevel& level, bool smooths
 }
 
 // For fused renderers: encodes n positions, given axis by axis (positions[a][i], shape.n_dims axes, readable
-// up to a multiple of kLanes), level after level, each at features[i * stride + level * level_stride + f].
-// The table's bytes are those of GridEncodeFwd.
+// up to a multiple of kLanes), in all levels: features[i * stride + level * n_features + f]. The table's
+// bytes are those of GridEncodeFwd.
 [[maybe_unused]] void grid_encode_tile(const GridShape& shape, TableType table_type, const void* table,
-                                       const float* const* positions, int64_t n, float* features,
-                                       int64_t stride, int64_t level_stride) {
+                                       const float* const* positions, int n, float* features,
+                                       int64_t stride) {
   grid_dispatch_float32(table_type, shape, [&](auto s, auto d, auto f) {
     using S = decltype(s);
     constexpr int D = decltype(d)::value, F = decltype(f)::value;
     for (int l = 0; l < shape.n_levels; ++l) {
-      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n,
-                            features + l * level_stride, stride);
+      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n, features + l * F, stride);
     }
   });
 }

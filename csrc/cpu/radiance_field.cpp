@@ -11,15 +11,14 @@ namespace {
 
 struct PortableEncode {
   template <class T>
-  static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int64_t n, T* features,
-                  int64_t level_stride) {
+  static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
     const auto encode = [&](auto s, auto d, auto f) {
       constexpr int F = decltype(f)::value;
-      for (int64_t i = 0; i < n; ++i) {
+      for (int i = 0; i < n; ++i) {
         const T position[3] = {axes[0][i], axes[1][i], axes[2][i]};
         for (int l = 0; l < p.grid.n_levels; ++l) {
           grid_interpolate<T, decltype(s), decltype(d)::value, F>(p.grid, p.table, position, l,
-                                                                  features + l * level_stride + i * F);
+                                                                  features + i * stride + l * F);
         }
       }
     };
@@ -104,29 +103,8 @@ void zero_buffers(T* buffers, int64_t size, const ParallelFor& parallel_for) {
   std::memset(buffers, 0, sizeof(T) * static_cast<size_t>(size * parallel_for.n_threads()));
 }
 
-// The size of groups, at most kFieldGroup, that keep all threads equally busy: nothing depends on it.
-int64_t group_size(int64_t n, int n_threads) {
-  const int64_t n_groups = n_threads * ceil_div(n, n_threads * kFieldGroup);
-  return mlp_whole_tiles(ceil_div(n, n_groups));
-}
-
-// Features of `n` listed samples, and their positions for the scatter.
-template <class T, class Operand>
-void run_encode(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
-                const FieldBackwardMemory<T, Operand>& m, const int32_t* samples, int64_t n,
-                const ParallelFor& parallel_for) {
-  const int64_t size = group_size(n, parallel_for.n_threads());
-  for_each_task(ceil_div(n, size), parallel_for, [&](int64_t i, int64_t) {
-    const int64_t begin = i * size, end = begin + size < n ? begin + size : n;
-    k.encode({&p, samples, &m.features, begin, end});
-    for (int64_t j = begin; j < end; ++j) {
-      for (int a = 0; a < 3; ++a) m.positions[3 * j + a] = p.positions[3 * samples[j] + a];
-    }
-  });
-}
-
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
-// leaves gradients of features. Returns how many tasks have sums now.
+// leaves positions and gradients of features. Returns how many tasks have sums now.
 template <class T, class Operand>
 int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemory<T, Operand>& m,
                      const FieldBackwardTask<T, Operand>& common, int64_t n, int64_t n_begun,
@@ -173,10 +151,8 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
   const PackedMlp<T, Operand> sigma = pack_and_fold(k, m.sigma, parallel_for);
   const PackedMlp<T, Operand> color = pack_and_fold(k, m.color, parallel_for);
   zero_buffers(m.buffers, m.buffer_size, parallel_for);
-  if (p.n == 0) return;
-  const int64_t size = group_size(p.n, parallel_for.n_threads());
-  for_each_task(ceil_div(p.n, size), parallel_for, [&](int64_t i, int64_t slot) {
-    const int64_t begin = i * size, end = begin + size;
+  for_each_task(ceil_div(p.n, kFieldGroup), parallel_for, [&](int64_t i, int64_t slot) {
+    const int64_t begin = i * kFieldGroup, end = begin + kFieldGroup;
     k.forward({&p, sigma, color, m.buffers + slot * m.buffer_size, begin, end < p.n ? end : p.n});
   });
 }
@@ -187,7 +163,7 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   const FieldBackwardMemory<T, Operand> m(p, p.fwd.scratch, parallel_for.n_threads());
   FieldBackwardTask<T, Operand> task{};
   task.p = &p;
-  task.features = &m.features;
+  task.positions = m.positions;
   task.grad_features = m.grad_features;
   task.sigma = prepare(k, m.sigma, parallel_for);
   task.color = prepare(k, m.color, parallel_for);
@@ -197,7 +173,6 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   for (int64_t first = 0; first < n; first += kFieldChunk) {
     const int64_t n_chunk = n - first < kFieldChunk ? n - first : kFieldChunk;
     task.samples = m.samples + first;
-    run_encode(k, p.fwd, m, task.samples, n_chunk, parallel_for);
     n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
     run_grid(p, m, task.samples, n_chunk, parallel_for);
   }

@@ -7,9 +7,9 @@ namespace nerfad {
 namespace {
 
 struct VectorEncode {
-  static void run(const RadianceFieldFwd<float>& p, const float* const* axes, int64_t n, float* features,
-                  int64_t level_stride) {
-    grid_encode_tile(p.grid, p.table_type, p.table, axes, n, features, p.grid.n_features, level_stride);
+  static void run(const RadianceFieldFwd<float>& p, const float* const* axes, int n, float* features,
+                  int stride) {
+    grid_encode_tile(p.grid, p.table_type, p.table, axes, n, features, stride);
   }
 };
 

@@ -29,7 +29,6 @@ struct FieldBackwardMemory {
   Scratch<T> memory;
   int64_t chunk, n_tasks;  // samples at a time, and tasks for them, at most
   NetGradients<T, Operand> sigma, color;
-  FieldFeatures<T> features;
   int32_t *samples, *block_counts;  // samples with a gradient, and how many each block of them has
   T *positions, *grad_features, *grad_positions, *grid, *buffers;
   int64_t buffer_size;
@@ -39,8 +38,7 @@ struct FieldBackwardMemory {
         chunk(b.fwd.n < kFieldChunk ? b.fwd.n : kFieldChunk),
         n_tasks(split_backward(chunk, kTilesPerFieldTask).n_tasks),
         sigma(b.fwd.sigma_net(), n_tasks, memory),
-        color(b.fwd.color_net(), n_tasks, memory),
-        features(b.fwd, chunk, memory) {
+        color(b.fwd.color_net(), n_tasks, memory) {
     const RadianceFieldFwd<T>& p = b.fwd;
     samples = memory.template take_as<int32_t>(p.n);
     block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kFieldChunk) + 1);

@@ -6,32 +6,15 @@
 
 namespace nerfad {
 
-// Samples that one thread encodes level by level before its networks take them kMlpTile at a time. So many,
-// because each level's entries come to the thread's own cache once for all of them: with a sixteenth of it,
-// every read of a hashed level came from the shared cache.
-constexpr int64_t kFieldGroup = 170 * kMlpTile;
-
-// Positions and encoded features of up to `capacity` samples: [3][axis_stride] and [level][level_stride].
-template <class T>
-struct FieldFeatures {
-  T *axes, *levels;
-  int64_t axis_stride, level_stride;  // a line more than the samples: keeps out of one another's cache sets
-  int n_levels, n_features;
-
-  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t capacity, Scratch<T>& memory)
-      : axis_stride(mlp_whole_tiles(capacity) + kMlpPad),
-        level_stride(mlp_whole_tiles(capacity) * p.grid.n_features + kMlpPad),
-        n_levels(p.grid.n_levels),
-        n_features(p.grid.n_features) {
-    axes = memory.take(3 * axis_stride);
-    levels = memory.take(n_levels * level_stride);
-  }
-};
+// Samples encoded together, level by level, so that they share what they read of a level; the networks then
+// take them kMlpTile at a time.
+constexpr int kFieldGroup = 16 * kMlpTile;
 
 // Buffers of one thread. The forward pass keeps two hidden layers of a network, the backward pass all.
 template <class T, class Operand>
 struct FieldBuffers {
-  T* x;                // [kMlpTile, padded grid outputs] features
+  T* axes[3];          // [kFieldGroup] positions
+  T* features;         // [kFieldGroup, padded grid outputs]
   T* code;             // [kMlpTile, padded sigma outputs]; a vector more is readable
   T* rgb;              // [kMlpTile, padded colour outputs]
   Operand* inputs[2];  // the density and the colour network's, where they are rounded
@@ -39,7 +22,8 @@ struct FieldBuffers {
   Operand* color_hidden[kMaxHiddenLayers];
 
   FieldBuffers(const RadianceFieldFwd<T>& p, bool keeps_all, Scratch<T>& memory) {
-    x = memory.take(tile_size<T, T>(p.sigma.d_in));
+    for (T*& axis : axes) axis = memory.take(kFieldGroup);
+    features = memory.take(static_cast<int64_t>(kFieldGroup) * mlp_padded(p.sigma.d_in));
     code = memory.take(tile_size<T, T>(p.sigma.d_out) + kMlpPad);
     rgb = memory.take(tile_size<T, T>(p.color.d_out));
     inputs[0] = take_tile<T, Operand>(memory, p.sigma.d_in);
@@ -56,11 +40,8 @@ struct FieldBuffers {
 
 template <class T, class Operand>
 struct FieldForwardBuffers : FieldBuffers<T, Operand> {
-  FieldFeatures<T> features;  // of the task
-
   FieldForwardBuffers(const RadianceFieldFwd<T>& p, Scratch<T>& memory)
-      : FieldBuffers<T, Operand>(p, false, memory),
-        features(p, p.n < kFieldGroup ? p.n : kFieldGroup, memory) {}
+      : FieldBuffers<T, Operand>(p, false, memory) {}
 };
 
 template <class T, class Operand>
@@ -89,16 +70,7 @@ template <class T, class Operand = T>
 struct FieldForwardTask {
   const RadianceFieldFwd<T>* p;
   PackedMlp<T, Operand> sigma, color;
-  T* scratch;          // of FieldForwardBuffers, finite
-  int64_t begin, end;  // at most kFieldGroup samples
-};
-
-// Encodes entries [begin, end) of a list of samples; begin is a multiple of kMlpTile.
-template <class T>
-struct FieldEncodeTask {
-  const RadianceFieldFwd<T>* p;
-  const int32_t* samples;
-  const FieldFeatures<T>* features;  // out, at [begin, end)
+  T* scratch;  // of FieldForwardBuffers, finite
   int64_t begin, end;
 };
 
@@ -107,9 +79,9 @@ template <class T, class Operand = T>
 struct FieldBackwardTask {
   const RadianceFieldBwd<T>* p;
   const int32_t* samples;
-  const FieldFeatures<T>* features;  // of the list's samples
   NetGradTask<T, Operand> sigma, color;
-  T* grad_features;  // out [, grid outputs] of the list's samples
+  T* positions;      // out, at [begin, end) of the list: [, 3]
+  T* grad_features;  // out, likewise: [, grid outputs]
   T* scratch;        // of FieldBackwardBuffers, finite
   int64_t begin, end;
 };
@@ -117,7 +89,6 @@ struct FieldBackwardTask {
 template <class T, class Operand = T>
 struct FieldKernels {
   void (*forward)(const FieldForwardTask<T, Operand>&);
-  void (*encode)(const FieldEncodeTask<T>&);
   void (*backward)(const FieldBackwardTask<T, Operand>&);
   void (*fold)(const MlpFoldTask<T>&);
   void (*fold_grad)(const MlpFoldGradTask<T>&);

@@ -1,6 +1,5 @@
 // The fused radiance field over ranges of samples, for one instruction set. Included by each unit that has
-// one, with its Encode: run(p, axes, n, features, level_stride) writes the grid's features of n positions
-// level by level.
+// one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions.
 #pragma once
 #include "conditioned_mlp_tiles.h"
 #include "radiance_field_task.h"
@@ -10,42 +9,17 @@ namespace {
 
 // ---- Gathering: sample_at(i) is the index of the i-th sample of a group or tile.
 
-// Encodes n samples to the features' places from `first` on, a multiple of kMlpTile.
-template <class Encode, class T, class SampleAt>
-void encode_samples(const RadianceFieldFwd<T>& p, const FieldFeatures<T>& f, int64_t first, int64_t n,
-                    const SampleAt& sample_at) {
-  T* axes[3];
-  for (int a = 0; a < 3; ++a) axes[a] = f.axes + a * f.axis_stride + first;
-  for (int64_t i = 0; i < n; ++i) {
+// The positions of n samples axis by axis, padded with zeros to whole vectors, and their features.
+template <class Encode, class T, class Operand, class SampleAt>
+void encode_group(const RadianceFieldFwd<T>& p, const FieldBuffers<T, Operand>& b, int n,
+                  const SampleAt& sample_at) {
+  for (int i = 0; i < n; ++i) {
     const T* position = p.positions + 3 * sample_at(i);
-    for (int a = 0; a < 3; ++a) axes[a][i] = position[a];
+    for (int a = 0; a < 3; ++a) b.axes[a][i] = position[a];
   }
-  for (T* axis : axes) std::fill(axis + n, axis + (n + 15) / 16 * 16, T(0));
-  Encode::run(p, axes, n, f.levels + first * f.n_features, f.level_stride);
-}
-
-// The features of n samples of a tile, sample by sample; zero behind them.
-template <int F, class T>
-void load_features_of(const FieldFeatures<T>& f, int64_t first, int n, T* to, int stride) {
-  for (int l = 0; l < f.n_levels; ++l) {
-    const T* from = f.levels + l * f.level_stride + first * F;
-    for (int m = 0; m < n; ++m) std::memcpy(to + m * stride + l * F, from + m * F, sizeof(T) * F);
-  }
-  std::fill(to + n * stride, to + kMlpTile * stride, T(0));
-}
-
-template <class T>
-void load_features(const FieldFeatures<T>& f, int64_t first, int n, T* to, int stride) {
-  switch (f.n_features) {
-    case 1:
-      return load_features_of<1>(f, first, n, to, stride);
-    case 2:
-      return load_features_of<2>(f, first, n, to, stride);
-    case 4:
-      return load_features_of<4>(f, first, n, to, stride);
-    default:
-      return load_features_of<8>(f, first, n, to, stride);
-  }
+  for (T* axis : b.axes) std::fill(axis + n, axis + (n + 15) / 16 * 16, T(0));
+  const T* const axes[3] = {b.axes[0], b.axes[1], b.axes[2]};
+  Encode::run(p, axes, n, b.features, mlp_padded(p.sigma.d_in));
 }
 
 // The condition of each sample of a tile, or null if all use the first; the tile's first one goes on behind
@@ -64,17 +38,17 @@ struct FieldInputs {
   MlpOperands<S> features, code;
 };
 
-// Both networks on the features of a tile: leaves the code and the colours before their activation in the
-// buffers.
+// Both networks on a tile: leaves the code and the colours before their activation in the buffers.
 template <class S>
 FieldInputs<S> field_forward_tile(const RadianceFieldFwd<typename S::T>& p,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& sigma,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& color,
                                   const FieldBuffers<typename S::T, MlpOperand<S>>& b,
-                                  const int32_t* conditions, const int32_t* views) {
+                                  const typename S::T* features, const int32_t* conditions,
+                                  const int32_t* views) {
   const int code_stride = mlp_padded(p.sigma.d_out), width = mlp_padded(p.sigma.d_in);
   FieldInputs<S> in;
-  in.features = tile_operands<S>(b.x, width, kMlpTile, width, Padding::kWanted, b.inputs[0]);
+  in.features = tile_operands<S>(features, width, kMlpTile, width, Padding::kWanted, b.inputs[0]);
   mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, in.features.data, in.features.stride,
                       b.sigma_hidden, b.code, code_stride);
   in.code = tile_operands<S>(b.code + 1, code_stride, kMlpTile, p.color.d_in, Padding::kUnread, b.inputs[1]);
@@ -90,24 +64,25 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
   const RadianceFieldFwd<T>& p = *task.p;
   Scratch<T> memory(task.scratch);
   const FieldForwardBuffers<T, MlpOperand<S>> b(p, memory);
-  const int code_stride = mlp_padded(p.sigma.d_out);
-  const int64_t n_samples = task.end - task.begin;
+  const int feature_stride = mlp_padded(p.sigma.d_in), code_stride = mlp_padded(p.sigma.d_out);
   int32_t conditions[kMlpTile], views[kMlpTile];
-  encode_samples<Encode>(p, b.features, 0, n_samples, [&](int64_t i) { return task.begin + i; });
-  for (int64_t tile = 0; tile < n_samples; tile += kMlpTile) {
-    const int64_t first = task.begin + tile;
-    const int n = static_cast<int>(std::min<int64_t>(kMlpTile, n_samples - tile));
-    const auto sample_at = [&](int m) { return first + m; };
-    load_features(b.features, tile, n, b.x, mlp_padded(p.sigma.d_in));
-    field_forward_tile<S>(p, task.sigma, task.color, b, gather_index(p.cond_index, n, sample_at, conditions),
-                          gather_index(p.view_index, n, sample_at, views));
-    for (int m = 0; m < n; ++m) {
-      p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
+  for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
+    const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
+    encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
+    for (int tile = 0; tile < n_group; tile += kMlpTile) {
+      const int64_t first = group + tile;
+      const int n = std::min(kMlpTile, n_group - tile);
+      const auto sample_at = [&](int m) { return first + m; };
+      field_forward_tile<S>(p, task.sigma, task.color, b, b.features + tile * feature_stride,
+                            gather_index(p.cond_index, n, sample_at, conditions),
+                            gather_index(p.view_index, n, sample_at, views));
+      for (int m = 0; m < n; ++m) {
+        p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
+      }
+      copy_rows(b.rgb, mlp_padded(3), p.rgbs + 3 * first, 3, n, 3);
     }
-    T* rgbs = p.rgbs + 3 * first;
-    copy_rows(b.rgb, mlp_padded(3), rgbs, 3, n, 3);
-    exp_in_place<S>(p.sigmas + first, n);
-    if (p.color.sigmoid) sigmoid_in_place<S>(rgbs, 3 * n);
+    exp_in_place<S>(p.sigmas + group, n_group);
+    if (p.color.sigmoid) sigmoid_in_place<S>(p.rgbs + 3 * group, 3 * n_group);
   }
 }
 
@@ -152,15 +127,15 @@ void density_delta(const RadianceFieldBwd<typename S::T>& p,
 // Leaves the gradient of the features in b.grad_x.
 template <class S, class SampleAt>
 void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& task,
-                         const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b, int n,
-                         const SampleAt& sample_at) {
+                         const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b,
+                         const typename S::T* features, int n, const SampleAt& sample_at) {
   using T = typename S::T;
   const RadianceFieldBwd<T>& p = *task.p;
   int32_t condition_of[kMlpTile], view_of[kMlpTile];
   const int32_t* conditions = gather_index(p.fwd.cond_index, n, sample_at, condition_of);
   const int32_t* views = gather_index(p.fwd.view_index, n, sample_at, view_of);
   const FieldInputs<S> in =
-      field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, conditions, views);
+      field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features, conditions, views);
   color_delta<S>(p, b, n, sample_at);
   // The gradient of the code lands one column to the right; a row's last, of padding, is overwritten by the
   // log density of the next.
@@ -171,7 +146,7 @@ void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
                        {b.grad_x, mlp_padded(p.fwd.sigma.d_in)});
 }
 
-template <class S>
+template <class S, class Encode>
 void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& task) {
   using T = typename S::T;
   [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
@@ -179,27 +154,28 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   Scratch<T> memory(task.scratch);
   const FieldBackwardBuffers<T, MlpOperand<S>> b(p, memory);
   const int width = mlp_padded(p.sigma.d_in), n_features = p.sigma.d_in;
-  for (int64_t first = task.begin; first < task.end; first += kMlpTile) {
-    const int n = static_cast<int>(std::min<int64_t>(kMlpTile, task.end - first));
-    load_features(*task.features, first, n, b.x, width);
-    field_backward_tile<S>(task, b, n, [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
-    copy_rows(b.grad_x, width, task.grad_features + first * n_features, n_features, n, n_features);
+  for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
+    const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
+    encode_group<Encode>(p, b, n_group, [&](int i) { return static_cast<int64_t>(task.samples[group + i]); });
+    for (int i = 0; i < n_group; ++i) {
+      for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
+    }
+    for (int tile = 0; tile < n_group; tile += kMlpTile) {
+      const int64_t first = group + tile;
+      const int n = std::min(kMlpTile, n_group - tile);
+      field_backward_tile<S>(task, b, b.features + tile * width, n,
+                             [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
+      copy_rows(b.grad_x, width, task.grad_features + first * n_features, n_features, n, n_features);
+    }
   }
-}
-
-template <class Encode, class T>
-void field_encode_task(const FieldEncodeTask<T>& task) {
-  encode_samples<Encode>(*task.p, *task.features, task.begin, task.end - task.begin,
-                         [&](int64_t i) { return static_cast<int64_t>(task.samples[task.begin + i]); });
 }
 
 // Conditions are folded by Exact, which does not round, whatever S does.
 template <class S, class Encode, class Exact = S>
 const FieldKernels<typename S::T, MlpOperand<S>>& field_kernels() {
   static const FieldKernels<typename S::T, MlpOperand<S>> kernels{
-      field_forward_task<S, Encode>, field_encode_task<Encode, typename S::T>,
-      field_backward_task<S>,        mlp_fold_task<Exact>,
-      mlp_fold_grad_task<Exact>,     MlpArithmetic<S>::kRounds};
+      field_forward_task<S, Encode>, field_backward_task<S, Encode>, mlp_fold_task<Exact>,
+      mlp_fold_grad_task<Exact>, MlpArithmetic<S>::kRounds};
   return kernels;
 }
 

@@ -211,11 +211,10 @@ void test_a_network(const MlpShape& shape, int n_samples) {
 // Features that stand for those of a grid.
 struct MadeUpEncode {
   template <class T>
-  static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int64_t n, T* features,
-                  int64_t level_stride) {
-    for (int l = 0; l < p.grid.n_levels; ++l) {
-      for (int64_t i = 0; i < n; ++i)
-        features[l * level_stride + i] = std::sin(axes[l % 3][i] * static_cast<T>(l + 1));
+  static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < p.sigma.d_in; ++k)
+        features[i * stride + k] = std::sin(axes[k % 3][i] * static_cast<T>(k + 1));
     }
   }
 };
@@ -243,26 +242,17 @@ FieldResults run_field(const MlpShape& sigma, const MlpShape& color, int n) {
   p.fwd.color_params = color_params.data(), p.fwd.cond = cond.data(), p.fwd.views = views.data();
   p.fwd.view_index = view_index.data(), p.fwd.n = n, p.fwd.n_cond = 1, p.fwd.n_views = 2;
   p.fwd.sigma = sigma, p.fwd.color = color, p.fwd.sigmas = r.sigmas.data(), p.fwd.rgbs = r.rgbs.data();
-  p.fwd.grid.n_levels = sigma.d_in, p.fwd.grid.n_features = 1;
   p.grad_sigmas = grad_sigmas.data(), p.grad_rgbs = grad_rgbs.data();
 
   Net<S> sigma_net(p.fwd.sigma_net()), color_net(p.fwd.color_net());
-  // The pads must be finite: like the passes themselves, zero.
-  std::vector<float> memory(std::max(field_buffers_size<FieldForwardBuffers<float, Operand>>(p.fwd),
-                                     field_buffers_size<FieldBackwardBuffers<float, Operand>>(p.fwd)));
-  Scratch<float> counted(nullptr);
-  const FieldFeatures<float> no_features(p.fwd, n, counted);
-  Memory<float> encoded(counted.needed());
-  Scratch<float> place(encoded.get());
-  const FieldFeatures<float> features(p.fwd, n, place);
+  std::vector<float> memory(field_buffers_size<FieldBackwardBuffers<float, Operand>>(p.fwd)), kept(3 * n);
   const auto& kernels = field_kernels<S, MadeUpEncode, PortableSimd<float>>();
   kernels.forward({&p.fwd, sigma_net.task.forward, color_net.task.forward, memory.data(), 0, n});
-  std::fill(memory.begin(), memory.end(), 0.0f);
-  kernels.encode({&p.fwd, samples.data(), &features, 0, n});
-  kernels.backward({&p, samples.data(), &features, sigma_net.task, color_net.task, r.grad_features.data(),
+  kernels.backward({&p, samples.data(), sigma_net.task, color_net.task, kept.data(), r.grad_features.data(),
                     memory.data(), 0, n});
   r.sigma_sums = sigma_net.sums, r.color_sums = color_net.sums;
   r.conditions = sigma_net.folded, r.views = color_net.folded;
+  EXPECT(kept == positions);
   return r;
 }
 

@@ -2,8 +2,8 @@
 // network.
 //   h_i = mlp_sigma(grid(x_i), c),  sigma_i = exp(clamp(h_i0 + bias)),  rgb_i = mlp_color(h_i[1:], view of
 //   ray)
-// Hidden layers live in tiles that never reach memory, features in groups of bounded size; the backward pass
-// recomputes both.
+// Encoded features and hidden layers live in tiles that never reach memory; the backward pass recomputes
+// them.
 #pragma once
 #include <cmath>
 
