@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,18 @@ def _common(metrics: dict[str, Any]) -> dict[str, Any]:
         "frames": metrics["frames"],
         "image_size": metrics["protocol"]["image_size"],
         "dead_units": units.get("dead", {}),
-        "reasons": {name: why for name, why in metrics["reasons"].items() if name in SCORES},
+        "reasons": {name: without_places(why) for name, why in metrics["reasons"].items() if name in SCORES},
         "versions": metrics["versions"],
     }
+
+
+def without_places(text: str) -> str:
+    """The same with files' names for their paths: a table may be published.
+
+    >>> without_places("weights not found at /home/me/models/a.pth, /home/me/.cache/a.pth")
+    'weights not found at a.pth, a.pth'
+    """
+    return re.sub(r"(?:~|\.{0,2})/[^\s,;:]*?([^/\s,;:]+)(?=[\s,;:]|$)", r"\1", text)
 
 
 def finite(value: Any) -> bool:
