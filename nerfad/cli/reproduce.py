@@ -48,11 +48,11 @@ def reproduce(
         max_frames: held-out frames that are scored, the first ones.
         models: folder with the landmarker and the weights of LPIPS and SyncNet.
     """
-    from nerfad.engine.reproduce import ReproduceConfig
+    from nerfad.engine.reproduce import ReproduceConfig, runs_folder
     from nerfad.engine.reproduce import reproduce as run
     from nerfad.engine.reproduce_table import as_text
 
-    folder = (out.with_suffix("") if runs is None else runs).resolve()
+    folder = runs_folder(out, runs)
     config = ReproduceConfig(
         table=table,
         out=out,

@@ -81,7 +81,7 @@ class ConditionTable:
         return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        at = any_frames(n, self.blink, generator)
+        at = _any_frames(n, self.blink, generator)
         return torch.cat([self.true_codes[at], self.blink[at]], 1)
 
     def heard(self, frame: int) -> Tensor:
@@ -117,7 +117,7 @@ class LearntConditions:
 
     @torch.no_grad()
     def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        at = any_frames(n, self.blink, generator)
+        at = _any_frames(n, self.blink, generator)
         self.net.eval()
         return torch.cat([self.net(self.windows[at]), self.blink[at]], 1)
 
@@ -136,8 +136,34 @@ class LearntConditions:
         return None
 
 
+class FaceConditions:
+    """f^_aud-face of fused faces and the blink: what frozen and learning fusions have in common."""
+
+    voice: FusedVoice
+    blink: Tensor
+
+    @property
+    def n_codes(self) -> int:
+        return self.voice.n_codes + 1
+
+    @torch.no_grad()
+    def spread(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.conditions_at(_any_frames(n, self.blink, generator))
+
+    @torch.no_grad()
+    def heard(self, frame: int) -> Tensor:
+        return self.conditions_at(torch.tensor([frame], device=self.blink.device))[0]
+
+    def state(self) -> dict[str, Tensor]:
+        return {"blink": self.blink}
+
+    def conditions_at(self, at: Tensor) -> Tensor:
+        """Conditions [m, n_codes] of frames as they are heard in use, without noise."""
+        raise NotImplementedError
+
+
 @dataclass
-class FusedConditions:
+class FusedConditions(FaceConditions):
     """f^_aud-face of faces that were fused with the frames' sound beforehand; E_f is trained through the
     field (section 2.2).
     """
@@ -146,32 +172,17 @@ class FusedConditions:
     faces: Tensor  # uint8 [n, s, s, 3]
     blink: Tensor  # [n, 1]
 
-    @property
-    def n_codes(self) -> int:
-        return self.voice.n_codes + 1
-
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
-        return noisy(self._conditions(at), config, generator)
-
-    @torch.no_grad()
-    def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._conditions(any_frames(n, self.blink, generator))
-
-    @torch.no_grad()
-    def heard(self, frame: int) -> Tensor:
-        return self._conditions(torch.tensor([frame], device=self.blink.device))[0]
+        return noisy(self.conditions_at(at), config, generator)
 
     def parameters(self) -> dict[str, Tensor]:
         return {f"face_encoder.{name}": value for name, value in self.voice.encoder.named_parameters()}
 
-    def state(self) -> dict[str, Tensor]:
-        return {"blink": self.blink}
-
     def loss(self) -> None:
         return None
 
-    def _conditions(self, at: Tensor) -> Tensor:
+    def conditions_at(self, at: Tensor) -> Tensor:
         return torch.cat([self.voice.encode(self.faces[at]), self.blink[at]], 1)
 
 
@@ -212,9 +223,7 @@ def restored_conditions(
     frames: np.ndarray,
     device: str | torch.device = "cpu",
 ) -> Conditions:
-    """The inverse of `Conditions.state`."""
-    if isinstance(voice, FusedVoice):
-        return fused_conditions(voice, dataset, frames, device)
+    """The inverse of `Conditions.state`, for codes; faces are fused anew."""
     state = {name: value.to(device) for name, value in state.items()}
     if "true_codes" in state:
         return ConditionTable(**state)
@@ -224,7 +233,7 @@ def restored_conditions(
     return LearntConditions(net.to(device), windows.to(device), state["blink"])
 
 
-def any_frames(n: int, rows: Tensor, generator: torch.Generator) -> Tensor:
+def _any_frames(n: int, rows: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randint(len(rows), (n,), generator=generator, device=generator.device).to(rows.device)
 
 

@@ -19,7 +19,7 @@ from nerfad.config.pretraining import FusionConfig
 from nerfad.data.dataset import Dataset
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
-from nerfad.engine.conditions import any_frames, noisy
+from nerfad.engine.conditions import FaceConditions, noisy
 from nerfad.engine.fusion_data import cut_faces, neighbours_of, person_windows, presence
 from nerfad.engine.fusion_trainer import FusionLosses, picture_precision, sound_vectors
 from nerfad.engine.pretrain_fusion import Fusion
@@ -54,7 +54,7 @@ class FusionTargets:
 
 
 @dataclass
-class JointConditions:
+class JointConditions(FaceConditions):
     """f^_aud-face of faces that are fused anew in every step. Everything lies on one device.
 
     Attributes:
@@ -73,10 +73,6 @@ class JointConditions:
         self.voice.networks.requires_grad_(True)
         self.last_loss: Tensor | None = None
 
-    @property
-    def n_codes(self) -> int:
-        return self.voice.n_codes + 1
-
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
         self.voice.net.train()
@@ -91,14 +87,6 @@ class JointConditions:
         codes = self._encode(shown)
         return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
-    @torch.no_grad()
-    def spread(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._heard(any_frames(n, self.blink, generator))
-
-    @torch.no_grad()
-    def heard(self, frame: int) -> Tensor:
-        return self._heard(torch.tensor([frame], device=self.blink.device))[0]
-
     def parameters(self) -> dict[str, Tensor]:
         voice = self.voice
         modules = {"face_encoder": voice.encoder, "fusion": voice.networks, "fusion.audio": voice.net}
@@ -108,9 +96,6 @@ class JointConditions:
             for key, value in module.named_parameters()
             if value.requires_grad
         }
-
-    def state(self) -> dict[str, Tensor]:
-        return {"blink": self.blink}
 
     def loss(self) -> Tensor | None:
         return self.last_loss
@@ -126,7 +111,7 @@ class JointConditions:
         with picture_precision(self.targets.losses.config, faces.device):
             return self.voice.encode_pictures(faces.contiguous(memory_format=torch.channels_last)).float()
 
-    def _heard(self, at: Tensor) -> Tensor:
+    def conditions_at(self, at: Tensor) -> Tensor:
         self.voice.net.eval()
         return torch.cat([self._encode(self._decode(at)), self.blink[at]], 1)
 

@@ -92,7 +92,7 @@ class ReproduceConfig:
     @property
     def folder(self) -> Path:
         """Of the runs."""
-        return (self.out.with_suffix("") if self.runs is None else self.runs).resolve()
+        return runs_folder(self.out, self.runs)
 
     @property
     def budget(self) -> Budget:
@@ -101,6 +101,11 @@ class ReproduceConfig:
         return Budget(
             minutes, self.steps, self.size, self.threads, self.device, self.paper_sizes, self.shares
         )
+
+
+def runs_folder(out: Path, runs: Path | None) -> Path:
+    """The folder of runs: the one that was asked for, or `out` without its ending."""
+    return (out.with_suffix("") if runs is None else runs).resolve()
 
 
 def reproduce(config: ReproduceConfig, progress: Progress | None = None) -> dict[str, Any]:

@@ -172,15 +172,14 @@ class TrainingRun(BudgetedRun):
             return fitted_conditions(fit, data, frames, device)
         tell(0.0, "listening")
         known = saved.part("conditions") if saved is not None else {}
-        if self.config.joint and isinstance(self.voice, FusedVoice):
-            assert self.fusion is not None
-            self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
-            return joint_conditions(self.fusion, self.voice, data, frames, known.get("blink"), device)
-        if saved is not None:
-            return restored_conditions(known, self.voice, data, frames, device)
         if isinstance(self.voice, FusedVoice):
             self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
+            if self.config.joint:
+                assert self.fusion is not None
+                return joint_conditions(self.fusion, self.voice, data, frames, known.get("blink"), device)
             return fused_conditions(self.voice, data, frames, device)
+        if saved is not None:
+            return restored_conditions(known, self.voice, data, frames, device)
         self.audio_report = {"codes": "none"}
         return silent_conditions(data, frames, device)
 
