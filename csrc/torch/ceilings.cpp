@@ -2,7 +2,6 @@
 
 #include <sched.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <string>
 
@@ -23,10 +22,10 @@ std::string ceiling_names() {
 double run_ceiling(std::string name, Tensor buffers, int64_t iterations) {
   int n = 0;
   while (ceiling(n).loop && name != ceiling(n).name) ++n;
-  STD_TORCH_CHECK(ceiling(n).loop, "nerfad: this machine has no loop ", name);
+  require(ceiling(n).loop != nullptr, "nerfad: this machine has no loop ", name);
   const int64_t n_floats = buffers.size(1);
-  STD_TORCH_CHECK(n_floats >= 1024 && (n_floats & (n_floats - 1)) == 0 && buffers.is_contiguous(),
-                  "nerfad: buffers must be contiguous, each a power of two of floats");
+  require(n_floats >= 1024 && (n_floats & (n_floats - 1)) == 0 && buffers.is_contiguous(),
+          "nerfad: buffers must be contiguous, each a power of two of floats");
   auto* data = buffers.mutable_data_ptr<float>();
   const int64_t n_rows = buffers.size(0);
   double work = 0;  // each row does the same work

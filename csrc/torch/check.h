@@ -4,11 +4,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <initializer_list>
 #include <sstream>
 #include <string>
+
+#include "require.h"
 
 namespace nerfad {
 
@@ -68,16 +69,15 @@ class Check {
       int64_t got[8] = {};
       const int64_t dims = t.dim() < 8 ? t.dim() : 8;
       for (int64_t i = 0; i < dims; ++i) got[i] = t.size(i);
-      STD_TORCH_CHECK(false, op_, ": ", name, " must have shape ",
-                      shape_text(expected.begin(), expected.size()), ", got ",
-                      shape_text(got, static_cast<size_t>(dims)));
+      refuse(op_, ": ", name, " must have shape ", shape_text(expected.begin(), expected.size()), ", got ",
+             shape_text(got, static_cast<size_t>(dims)));
     }
     return placed(t, name);
   }
 
   const Check& dtype(const Tensor& t, const char* name, ScalarType expected) const {
-    STD_TORCH_CHECK(t.scalar_type() == expected, op_, ": ", name, " must be ", dtype_name(expected), ", got ",
-                    dtype_name(t.scalar_type()));
+    require(t.scalar_type() == expected, op_, ": ", name, " must be ", dtype_name(expected), ", got ",
+            dtype_name(t.scalar_type()));
     return *this;
   }
 
@@ -86,16 +86,15 @@ class Check {
   }
 
   const Check& that(bool ok, const std::string& message) const {
-    STD_TORCH_CHECK(ok, op_, ": ", message);
+    require(ok, op_, ": ", message);
     return *this;
   }
 
  private:
   const Check& placed(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(
-        t.is_cuda() == reference_.is_cuda() && t.get_device_index() == reference_.get_device_index(), op_,
-        ": ", name, " must be on the same device as the other arguments (no implicit copies)");
-    STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous; call .contiguous() on it");
+    require(t.is_cuda() == reference_.is_cuda() && t.get_device_index() == reference_.get_device_index(), op_,
+            ": ", name, " must be on the same device as the other arguments (no implicit copies)");
+    require(t.is_contiguous(), op_, ": ", name, " must be contiguous; call .contiguous() on it");
     return *this;
   }
 
@@ -104,8 +103,8 @@ class Check {
 };
 
 inline void check_float_or_double(const char* op, const Tensor& t, const char* name) {
-  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double, op, ": ",
-                  name, " must be float32 (or float64 on the CPU), got ", dtype_name(t.scalar_type()));
+  require(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double, op, ": ", name,
+          " must be float32 (or float64 on the CPU), got ", dtype_name(t.scalar_type()));
 }
 
 }  // namespace nerfad

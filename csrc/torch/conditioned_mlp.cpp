@@ -45,8 +45,8 @@ void check_index_range(const Tensor& index, int64_t n_cond) {
     low = p[i] < low ? p[i] : low;
     high = p[i] > high ? p[i] : high;
   }
-  STD_TORCH_CHECK(low >= 0 && high < n_cond, kOp, ": cond_index must be in [0, ", n_cond, "), got ",
-                  low < 0 ? low : high);
+  require(low >= 0 && high < n_cond, kOp, ": cond_index must be in [0, ", n_cond, "), got ",
+          low < 0 ? low : high);
 }
 
 void check_inputs(const Inputs& in) {

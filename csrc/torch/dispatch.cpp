@@ -5,7 +5,6 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -31,7 +30,7 @@ void* open_library(const char* file, const char* override_variable, const char* 
   const char* override_path = std::getenv(override_variable);
   const std::string path = override_path ? override_path : library_folder() + file;
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  STD_TORCH_CHECK(handle, "nerfad: cannot open ", path, " (", dlerror(), "); ", remedy);
+  require(handle != nullptr, "nerfad: cannot open ", path, " (", dlerror(), "); ", remedy);
   return handle;
 }
 
@@ -56,9 +55,10 @@ void* current_cuda_stream(int32_t device) {
     return library ? reinterpret_cast<GetStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"))
                    : nullptr;
   }();
-  STD_TORCH_CHECK(get, "nerfad: this torch was built without CUDA; install a CUDA build or use CPU tensors");
+  require(get != nullptr,
+          "nerfad: this torch was built without CUDA; install a CUDA build or use CPU tensors");
   void* stream = nullptr;
-  STD_TORCH_CHECK(get(device, &stream) == 0, "nerfad: cannot get the current CUDA stream");
+  require(get(device, &stream) == 0, "nerfad: cannot get the current CUDA stream");
   return stream;
 }
 
@@ -78,8 +78,8 @@ void* cuda_symbol(const char* name, const Tensor& on) {
   void* library = on.is_cuda() ? cuda_library() : emulator_library();
   const std::string symbol_name = std::string("nerfad_cuda_") + name;
   void* symbol = dlsym(library, symbol_name.c_str());
-  STD_TORCH_CHECK(symbol, "nerfad: the CUDA library has no ", symbol_name,
-                  "; it is of another version, rebuild nerfad");
+  require(symbol != nullptr, "nerfad: the CUDA library has no ", symbol_name,
+          "; it is of another version, rebuild nerfad");
   return symbol;
 }
 
@@ -93,7 +93,7 @@ void run_cuda(const char* op, void* symbol, const void* params, const Tensor& on
   const int code = reinterpret_cast<int (*)(const void*, void*)>(symbol)(params, stream);
   if (code != 0) {
     auto text = reinterpret_cast<const char* (*)(int)>(cuda_symbol("error_string", on));
-    STD_TORCH_CHECK(false, op, ": CUDA error ", code, ": ", text(code));
+    refuse(op, ": CUDA error ", code, ": ", text(code));
   }
 }
 

@@ -5,9 +5,9 @@
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include "nerfad/parallel.h"
+#include "require.h"
 
 namespace nerfad {
 
@@ -34,7 +34,7 @@ void dispatch(const char* op, const char* cuda_name, const Params& params, const
 template <class Run>
 void by_dtype(const char* op, const Tensor& on, const Run& run) {
   if (on.scalar_type() == torch::headeronly::ScalarType::Double) {
-    STD_TORCH_CHECK(!on.is_cuda() && !emulating(), op, ": float64 runs on the CPU only; use float32 on CUDA");
+    require(!on.is_cuda() && !emulating(), op, ": float64 runs on the CPU only; use float32 on CUDA");
     run(double{});
   } else {
     run(float{});

@@ -33,9 +33,8 @@ TableType check_table_type(const Tensor& positions, const Tensor& table) {
     default:
       break;
   }
-  STD_TORCH_CHECK(
-      false, kOp, ": table must be float32, float16 or bfloat16 (float64 with float64 positions), got ",
-      dtype_name(table.scalar_type()), " with positions of ", dtype_name(positions.scalar_type()));
+  refuse(kOp, ": table must be float32, float16 or bfloat16 (float64 with float64 positions), got ",
+         dtype_name(table.scalar_type()), " with positions of ", dtype_name(positions.scalar_type()));
 }
 
 GridShape check_inputs(const Tensor& positions, const Tensor& table, const std::vector<int64_t>& resolutions,

@@ -22,6 +22,18 @@ class OccupancyGrid(nn.Module):
 
     Args:
         resolution: cells along each side, a power of two.
+
+    Example:
+        >>> import torch
+        >>> from nerfad.nn import OccupancyGrid
+        >>> grid = OccupancyGrid(16)
+        >>> grid.restrict(lambda positions: positions[:, 0] < 0.5)  # a visual hull: the left half
+        >>> grid.share
+        0.5
+        >>> grid.update(lambda positions: 10.0 * (positions[None, :, 1] < 0.5), decay=0.0)
+        >>> grid.rebuild(threshold=1.0)
+        >>> grid.share  # of the left half, its lower half
+        0.25
     """
 
     density_grid: Tensor

@@ -26,7 +26,25 @@ def is_bfloat16(op: str, precision: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class MLPSpec:
-    """Shape of a conditioned MLP: (d_in + d_cond) -> n_hidden ReLU layers of d_hidden -> d_out."""
+    """Shape of a conditioned MLP: (d_in + d_cond) -> n_hidden ReLU layers of d_hidden -> d_out.
+
+    Args:
+        d_in: columns of the samples.
+        d_cond: columns of a condition; 0: the network has none.
+        d_hidden: width of the hidden layers, 16 to 128.
+        n_hidden: hidden layers, 1 to 16.
+        d_out: columns of the output.
+        output_activation: "none" or "sigmoid".
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> from nerfad.ops import MLPSpec
+        >>> spec = MLPSpec(d_in=32, d_cond=8, d_hidden=64, n_hidden=2, d_out=4)
+        >>> spec.layer_shapes, spec.n_params
+        ([(64, 40), (64, 64), (4, 64)], 7044)
+    """
 
     d_in: int
     d_cond: int
@@ -134,6 +152,9 @@ def conditioned_mlp(
         >>> conditioned_mlp(x, params, spec, cond, index).flatten().tolist()
         [3.0, 8.0]
     """
+    # The kernels take d_in from x; without this a wrong x would be called wrong params.
+    if x.dim() == 2 and x.shape[1] != spec.d_in:
+        raise RuntimeError(f"conditioned_mlp: x must have shape [*, {spec.d_in}], got {list(x.shape)}")
     if not _backend.is_native():
         return reference.conditioned_mlp(x, params, spec, cond, cond_index, precision)
     sigmoid, bfloat16 = spec.output_activation == "sigmoid", is_bfloat16("conditioned_mlp", precision)

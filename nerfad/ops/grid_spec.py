@@ -23,6 +23,15 @@ class GridSpec:
     * "dense": every level is dense, whatever its size.
 
     `interpolation` is "linear" or "smoothstep" (weights 3 f^2 - 2 f^3 of the position f within the cell).
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> from nerfad.ops import GridSpec
+        >>> spec = GridSpec(n_levels=3, base_resolution=4, finest_resolution=16, log2_table_size=10)
+        >>> spec.resolutions, spec.n_entries  # 5^3 and 9^3 vertices are dense, 17^3 are hashed
+        ((4, 8, 16), 1888)
     """
 
     n_dims: int = 3

@@ -150,9 +150,10 @@ def test_opcheck():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(x=torch.zeros(150)), r"conditioned_mlp: x must have shape \[\*, \*\], got \[150\]"),
+        (dict(x=torch.zeros(150)), r"^conditioned_mlp: x must have shape \[\*, \*\], got \[150\]"),
         (dict(x=torch.zeros(150, 32, dtype=torch.int32)), "x must be float32 .*, got int32"),
         (dict(x=torch.zeros(32, 150).t()), "x must be contiguous"),
+        (dict(x=torch.zeros(150, 31)), r"conditioned_mlp: x must have shape \[\*, 32\], got \[150, 31\]"),
         (dict(params=torch.zeros(7)), rf"params must have shape \[{SPEC.n_params}\], got \[7\]"),
         (dict(params=torch.zeros(SPEC.n_params).double()), "params must be float32, got float64"),
         (dict(cond=torch.zeros(3, 11)), r"cond must have shape \[\*, 12\], got \[3, 11\]"),
