@@ -17,6 +17,9 @@ ISAS = ("portable", "avx2", "avx512", "avx512bf16", "amx")
 @functools.cache
 def _load() -> str | None:
     """Returns None once the library is loaded, else the reason why it is not."""
+    wanted = os.environ.get("NERFAD_CPU_ISA")
+    if wanted and wanted not in ISAS:
+        raise BackendError(f"NERFAD_CPU_ISA must be one of {', '.join(ISAS)}, got {wanted!r}")
     if not LIBRARY.is_file():
         return f"{LIBRARY} does not exist; build it with `pip install --no-build-isolation -e .`"
     try:
@@ -70,7 +73,7 @@ def set_isa(name: str) -> None:
 def cuda_status() -> str:
     """One sentence on whether the CUDA kernels were built and whether a device can run them."""
     if os.environ.get("NERFAD_CUDA_LIBRARY") is None and not LIBRARY.with_name("libnerfad_cuda.so").is_file():
-        return "not built (no nvcc when nerfad was installed)"
+        return "not built (at installation: no nvcc, no NVIDIA driver, or NERFAD_CUDA=0)"
     status = ops()._cuda_status()
     if status < 0:
         return "built, but libnerfad_cuda.so cannot be opened"

@@ -1,5 +1,6 @@
 """The environment report comes out whatever the machine lacks."""
 
+import os
 import subprocess
 import sys
 
@@ -26,3 +27,13 @@ def test_the_report_needs_only_the_standard_library():
     code = "import sys, nerfad.env; sys.exit(bool({'numpy', 'torch', 'av'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == 0
+
+
+def test_an_instruction_set_that_does_not_exist_is_refused():
+    code = "from nerfad import ops; ops.backend()"
+    environment = {**os.environ, "NERFAD_CPU_ISA": "avx1024", "NERFAD_BACKEND": "auto"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "NERFAD_CPU_ISA must be one of portable, avx2, avx512, avx512bf16, amx, got 'avx1024'" in done.stderr
