@@ -4,7 +4,18 @@ import json
 
 import pytest
 
-from nerfad.config import ConfigError, FieldConfig, OptimConfig, TrainConfig, from_dict, to_dict
+from nerfad.config import (
+    AttentionConfig,
+    ConfigError,
+    FieldConfig,
+    FusionConfig,
+    OccupancyConfig,
+    OptimConfig,
+    TorsoConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 
 
 def test_round_trip_through_json():
@@ -39,3 +50,38 @@ def test_refused_with_one_sentence(settings, sentence):
 def test_field_refuses(settings):
     with pytest.raises(ConfigError, match=r"^field\."):
         FieldConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "named"),
+    [
+        (FieldConfig, {"n_levels": 0}, "field.n_levels must be between 1 and 32, not 0"),
+        (FieldConfig, {"n_features": 3}, "field.n_features must be 1, 2, 4 or 8"),
+        (FieldConfig, {"n_hidden_color": 17}, "field.n_hidden_color must be between 1 and 16, not 17"),
+        (TorsoConfig, {"width": 0}, "torso.width must be between 16 and 128, not 0"),
+        (
+            TorsoConfig,
+            {"base_resolution": 64, "finest_resolution": 32},
+            "torso.base_resolution must not exceed",
+        ),
+        (OccupancyConfig, {"n_steps": 0}, "occupancy.n_steps must be between 1 and 4096, not 0"),
+        (OptimConfig, {"lr_table": float("nan")}, "optim.lr_table must be 0 or more, not nan"),
+        (OptimConfig, {"lr_networks": -1.0}, "optim.lr_networks must be 0 or more, not -1"),
+    ],
+)
+def test_sizes_and_rates_that_cannot_be_are_refused_by_name(kind, settings, named):
+    with pytest.raises(ConfigError, match=named):
+        kind(**settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TrainConfig("data", "run", threads=-1),
+        lambda: AttentionConfig(("data",), "run", threads=-1),
+        lambda: FusionConfig(("data",), "run", use_attention=False, threads=-1),
+    ],
+)
+def test_threads_below_nought_are_refused(make):
+    with pytest.raises(ConfigError, match="--threads must be 0"):
+        make()

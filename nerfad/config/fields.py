@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nerfad.config.values import require
+from nerfad.config.values import require, require_within
 
 FIELDS = ("hashgrid", "mlp")
 PRECISIONS = ("float32", "bfloat16")
 FORMS = ("baked", "point")
+GRID = {"n_levels": (1, 32), "base_resolution": (1, 4096), "log2_table_size": (8, 24)}
+"""Limits of the settings of a hash grid; `nerfad.ops.GridSpec` says what they are."""
+WIDTHS, DEPTHS = (16, 128), (1, 16)
+"""Limits of a fused network's layers."""
 
 
 def _require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     require(value in choices, f"{name} must be {' or '.join(choices)}, not {value!r}.")
+
+
+def _require_grid(group: str, config: FieldConfig | TorsoConfig) -> None:
+    require_within(group, config, **GRID)
+    require(config.n_features in (1, 2, 4, 8), f"{group}.n_features must be 1, 2, 4 or 8.")
+    require(
+        config.base_resolution <= config.finest_resolution,
+        f"{group}.base_resolution must not exceed {group}.finest_resolution.",
+    )
 
 
 @dataclass(frozen=True)
@@ -46,12 +59,9 @@ class FieldConfig:
             self.kind == "hashgrid" or self.precision == "float32",
             "field.precision bfloat16 is for the hash-grid field; leave it out with --field.kind mlp.",
         )
-        require(8 <= self.log2_table_size <= 24, "field.log2_table_size must be between 8 and 24.")
-        require(16 <= self.width <= 128, "field.width must be between 16 and 128.")
-        require(
-            self.base_resolution <= self.finest_resolution,
-            "field.base_resolution must not exceed field.finest_resolution.",
-        )
+        _require_grid("field", self)
+        require_within("field", self, width=WIDTHS, n_hidden_density=DEPTHS, n_hidden_color=DEPTHS)
+        require_within("field", self, n_geometry=(1, 128), density_bias=(-15, 15))
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,11 @@ class TorsoConfig:
     deformation_octaves: int = 4
     max_deformation: float = 0.1
 
+    def __post_init__(self) -> None:
+        _require_grid("torso", self)
+        require_within("torso", self, width=WIDTHS, n_hidden=DEPTHS)
+        require_within("torso", self, deformation_octaves=(0, 24), max_deformation=(0, 1))
+
 
 @dataclass(frozen=True)
 class OccupancyConfig:
@@ -154,3 +169,5 @@ class OccupancyConfig:
             self.resolution in (16, 32, 64, 128, 256),
             "occupancy.resolution must be a power of two from 16 to 256.",
         )
+        require_within("occupancy", self, n_steps=(1, 4096), max_samples_per_ray=(1, 4096))
+        require_within("occupancy", self, n_conditions=(1, 64), threshold=(0, 1e6), visible_weight=(0, 1))

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerfad.config.values import require, require_budget
+from nerfad.config.values import require, require_budget, require_threads
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class AttentionConfig:
         object.__setattr__(self, "out", Path(self.out))
         require(len(self.datasets) > 0, "give at least one data set.")
         require_budget(self.minutes, self.steps)
+        require_threads(self.threads)
         require(self.width >= 1, "--width must be at least 1.")
+        require(self.n_blocks >= 0, "--n-blocks must not be negative.")
         require(self.size >= 16 and self.size % 16 == 0, f"--size must be a multiple of 16, not {self.size}.")
         require(
             min(self.batch_size, self.critic_steps, self.critic_width) >= 1,
@@ -193,6 +195,7 @@ class FusionConfig:
             object.__setattr__(self, "attention", Path(self.attention))
         require(len(self.datasets) > 0, "give at least one data set.")
         require_budget(self.minutes, self.steps)
+        require_threads(self.threads)
         require(
             self.attention is not None or not self.use_attention,
             "--attention RUN is needed (see `nerfad pretrain-attention`), or --no-use-attention.",

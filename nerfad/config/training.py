@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nerfad.config.fields import FieldConfig, IdentityOptions, OccupancyConfig, PaperFieldConfig, TorsoConfig
-from nerfad.config.values import from_dict, require, require_budget
+from nerfad.config.values import from_dict, require, require_budget, require_threads
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class OptimConfig:
             0 <= self.mouth_share + self.torso_share <= 1,
             "optim.mouth_share and optim.torso_share must sum to at most 1.",
         )
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            require(0 <= value < math.inf, f"optim.{item.name} must be 0 or more, not {value}.")
 
 
 PRESETS = ("default", "streaming")
@@ -120,6 +124,7 @@ class TrainConfig:
                 require(self.codes == "auto", f"--{name} brings its own condition; leave --codes out.")
         object.__setattr__(self, "out", Path(self.out))
         require_budget(self.minutes, self.steps)
+        require_threads(self.threads)
         require(self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}.")
         require(
             self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."

@@ -18,6 +18,17 @@ def require(condition: bool, sentence: str) -> None:
         raise ConfigError(sentence)
 
 
+def require_within(group: str, config: Any, **limits: tuple[float, float]) -> None:
+    """Each named setting of `group` lies between its two limits; NaN lies nowhere."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        require(low <= value <= high, f"{group}.{name} must be between {low} and {high}, not {value}.")
+
+
+def require_threads(threads: int) -> None:
+    require(threads >= 0, f"--threads must be 0 (torch's choice) or more, not {threads}.")
+
+
 def require_budget(minutes: float | None, steps: int | None) -> None:
     require(minutes is None or minutes > 0, "--minutes must be more than 0.")
     require(steps is None or steps > 0, "--steps must be more than 0.")

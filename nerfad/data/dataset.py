@@ -16,6 +16,9 @@ from nerfad.errors import DatasetError, InputFileError
 from nerfad.features.regions import NECK, TORSO, labels_of
 from nerfad.io.images import load_image
 
+MIN_SIZE, MAX_SIZE = 16, 4096
+"""Rows of the pictures that can be trained at and rendered."""
+
 
 @dataclass
 class Dataset:
@@ -178,8 +181,8 @@ def load_dataset(root: str | Path, size: int | None = None) -> Dataset:
 
 
 def _at_size(dataset: Dataset, size: int) -> Dataset:
-    if size < 16:
-        raise DatasetError(f"size must be at least 16 pixels, got {size}.")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise DatasetError(f"size must be between {MIN_SIZE} and {MAX_SIZE} pixels, got {size}.")
     camera = dataset.camera
     scale = size / camera.height
     dataset.camera = camera.resized(size, round(camera.width * scale))

@@ -13,7 +13,10 @@ from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.devices import checked_device
 from nerfad.errors import CheckpointError
 
-_FIXED = ("size", "fusion", "codes", "base", "clip_s", "field", "paper_field", "identity")
+_FIXED = (
+    *("seed", "size", "preset", "lookahead_s", "fusion", "codes", "base", "clip_s"),
+    *("field", "paper_field", "identity", "torso", "occupancy", "optim"),
+)
 """What it may not change; where it says nothing, the first call's settings hold."""
 _KEPT = ("dataset", "out", "report_at", "threads", "device", "preview_every_s", "save_every_s")
 

@@ -263,6 +263,11 @@ def test_a_run_from_before_identity_features_opens(data, unmasked_fusion, tmp_pa
         ({"codes": "learnt"}, "was trained with codes auto, not learnt; choose another --out"),
         ({"field": MLP}, "was trained with field.kind hashgrid, not mlp"),
         ({"identity": identity()}, "was trained with identity.enabled None, not True"),
+        (
+            {"optim": dataclasses.replace(SMALL["optim"], lr_fusion=0.0)},
+            r"was trained with optim.lr_fusion 0\.0003, not 0\.0",
+        ),
+        ({"seed": 7}, "was trained with seed 0, not 7"),
     ],
 )
 def test_a_second_call_that_contradicts_the_first_is_refused(data, tmp_path, changes, sentence):
