@@ -4,6 +4,11 @@ Each carries one sentence that names the thing and the remedy. The command line 
 traceback and exits with code 2; a library user catches `NerfadError`.
 """
 
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+
 
 class NerfadError(Exception):
     """Base of every error that user input can cause."""
@@ -35,3 +40,31 @@ class OutputError(NerfadError):
 
 class BackendError(NerfadError):
     """The compiled kernels are missing or cannot run where they are asked to."""
+
+
+@contextlib.contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Round the body of a command: what its user can cause ends the process with one sentence.
+
+    Exit code 2 for a `NerfadError` and for a file that the system refuses, 130 for Ctrl-C. Any other error is
+    ours, and keeps its traceback.
+    """
+    try:
+        yield
+    except NerfadError as error:
+        _end(str(error), 2)
+    except KeyboardInterrupt as interruption:
+        _end(str(interruption) or "interrupted; the same command continues where it stopped.", 130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            target = error.filename or "the output"
+            _end(f"no space is left on the disk of {target}; free some and run the same command again.", 2)
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}; check the path and your rights to it.", 2)
+
+
+def _end(sentence: str, code: int) -> None:
+    # Plain print: rich would wrap a path in the middle and read brackets as markup.
+    print(f"nerfad: {sentence}", file=sys.stderr)
+    sys.exit(code)

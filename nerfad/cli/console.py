@@ -1,4 +1,4 @@
-"""What the command line draws: one progress bar, and one sentence for each error."""
+"""What the command line draws: one progress bar, and a line for each result."""
 
 import contextlib
 import sys
@@ -46,8 +46,3 @@ class _LinePrinter:
 
 def say(text: str) -> None:
     console.print(text)
-
-
-def complain(sentence: str) -> None:
-    # Plain print: rich would wrap a path in the middle and read brackets as markup.
-    print(f"nerfad: {sentence}", file=sys.stderr)

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
+from nerfad.cli.arguments import FrameNumber, RunFolder
 from nerfad.cli.console import progress_bar, say
 
 
 def explain(
-    checkpoint: Positional[Path],
-    frame: Positional[int],
+    checkpoint: RunFolder,
+    frame: FrameNumber,
     out: Path = Path("explain.png"),
     dataset: Path | None = None,
     device: str = "cpu",

@@ -1,14 +1,13 @@
 """The command line: `nerfad <command> --help`. Each command is a thin call of one engine function."""
 
-import errno
-import sys
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import UseAppendAction
 from tyro.extras import SubcommandApp
 
-from nerfad.cli.console import complain, progress_bar, say
+from nerfad.cli.arguments import DatasetFolder, DatasetFolders, Output, RunFolder, VideoFile
+from nerfad.cli.console import progress_bar, say
 from nerfad.cli.explain import explain
 from nerfad.cli.pretrain_fusion import pretrain_fusion
 from nerfad.cli.reproduce import reproduce
@@ -16,7 +15,7 @@ from nerfad.cli.threads import yield_cores_early
 from nerfad.cli.train import train
 from nerfad.cli.train_base import train_base
 from nerfad.config import AttentionConfig, AttentionWeights
-from nerfad.errors import NerfadError
+from nerfad.errors import in_one_sentence
 
 # Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
 
@@ -27,8 +26,8 @@ app.command(models_app, name="models")
 
 @app.command
 def preprocess(
-    video: Positional[Path],
-    out: Positional[Path],
+    video: VideoFile,
+    out: Output,
     size: int = 512,
     models: Path | None = None,
     landmarks: Literal["litert", "mediapipe"] = "litert",
@@ -50,7 +49,7 @@ def preprocess(
 
 
 @app.command
-def sample(out: Positional[Path], seconds: float = 20.0, size: int = 128, seed: int = 0) -> None:
+def sample(out: Output, seconds: float = 20.0, size: int = 128, seed: int = 0) -> None:
     """Make a data set of a procedural talking head with exact ground truth: no video, no model needed.
 
     Args:
@@ -67,7 +66,7 @@ def sample(out: Positional[Path], seconds: float = 20.0, size: int = 128, seed: 
 
 
 @app.command
-def doctor(dataset: Positional[Path]) -> None:
+def doctor(dataset: DatasetFolder) -> None:
     """Check a data set folder of any layout before hours are spent on it.
 
     Args:
@@ -100,7 +99,7 @@ app.command(train_base)
 
 @app.command
 def pretrain_attention(
-    datasets: Positional[tuple[Path, ...]],
+    datasets: DatasetFolders,
     out: Path,
     minutes: float | None = None,
     steps: int | None = None,
@@ -168,7 +167,7 @@ app.command(reproduce)
 
 @app.command
 def render(
-    run: Positional[Path],
+    run: RunFolder,
     audio: Path,
     out: Path,
     size: int | None = None,
@@ -214,7 +213,7 @@ def render(
 
 @app.command
 def evaluate(
-    run: Positional[Path],
+    run: RunFolder,
     out: Path,
     video: Path | None = None,
     generated_aus: Path | None = None,
@@ -262,7 +261,7 @@ def evaluate(
 
 
 @app.command
-def export(run: Positional[Path], out: Positional[Path]) -> None:
+def export(run: RunFolder, out: Output) -> None:
     """Write a trained face as one file for `nerfad.runtime`, which draws it with NumPy alone.
 
     Args:
@@ -309,20 +308,8 @@ def env() -> None:
 def main() -> None:
     """Entry point of `nerfad`. Errors that a user can cause end in one sentence and exit code 2."""
     yield_cores_early()
-    try:
+    with in_one_sentence():
         app.cli(prog="nerfad", description="Real-time, speech-driven talking faces (NeRF-AD).")
-    except NerfadError as error:
-        complain(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt as interruption:
-        complain(str(interruption) or "interrupted; the same command continues where it stopped.")
-        sys.exit(130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        target = error.filename or "the output"
-        complain(f"no space is left on the disk of {target}; free some and run the same command again.")
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
+from nerfad.cli.arguments import DatasetFolders
 from nerfad.cli.console import progress_bar, say
 from nerfad.config import FusionConfig, FusionWeights
 
 
 def pretrain_fusion(
-    datasets: Positional[tuple[Path, ...]],
+    datasets: DatasetFolders,
     out: Path,
     attention: Path | None = None,
     minutes: float | None = None,

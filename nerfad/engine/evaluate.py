@@ -82,6 +82,8 @@ def evaluate(
     """
     if torso not in TORSOS:
         raise NerfadError(f"--torso must be one of {', '.join(TORSOS)}, not {torso!r}.")
+    if max_frames is not None and max_frames < 1:
+        raise NerfadError(f"--max-frames must be at least 1, got {max_frames}.")
     source = _open_source(run, video, dataset, torso, device)
     data = source.dataset
     positions = source.positions if max_frames is None else source.positions[:max_frames]

@@ -25,7 +25,7 @@ from nerfad.data.ground_truth import speech_mask
 from nerfad.engine.attention_data import as_input, codes_of, training_frames
 from nerfad.engine.au_regressor import fit_regressor, read_units
 from nerfad.engine.pretrain_attention import load_attention
-from nerfad.errors import DatasetError
+from nerfad.errors import DatasetError, in_one_sentence
 from nerfad.models.au_attention import AUAttention
 from nerfad.models.au_regressor import AURegressor
 from nerfad.progress import Progress
@@ -283,6 +283,7 @@ def true_region(data: Dataset, crops: FaceCrops) -> np.ndarray | None:
     return total / n if n else None
 
 
+@in_one_sentence()
 def main() -> None:
     """Print the figures of a run."""
     parser = argparse.ArgumentParser(description="Judge a run of nerfad pretrain-attention.")

@@ -24,7 +24,7 @@ from nerfad.engine.attention_data import as_input
 from nerfad.engine.au_regressor import fit_regressor, read_units
 from nerfad.engine.fusion_data import check_units, cut_faces, fusion_split
 from nerfad.engine.pretrain_fusion import Fusion, load_fusion
-from nerfad.errors import DatasetError
+from nerfad.errors import DatasetError, in_one_sentence
 from nerfad.features.audio import load_wave, log_mel
 from nerfad.metrics.action_units import au_agreement, presence_thresholds
 from nerfad.metrics.lip_sync import correlation
@@ -190,6 +190,7 @@ def _agreement(
     return result
 
 
+@in_one_sentence()
 def main() -> None:
     """Print the figures of a run."""
     parser = argparse.ArgumentParser(description="Judge a run of nerfad pretrain-fusion.")

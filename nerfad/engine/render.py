@@ -12,14 +12,14 @@ from torch import Tensor
 
 from nerfad.cameras import Camera
 from nerfad.config import TrainConfig, train_config_of
-from nerfad.data.dataset import load_dataset
+from nerfad.data.dataset import MAX_SIZE, MIN_SIZE, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.build import restored_model
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
 from nerfad.engine.voice import restored_voice
-from nerfad.errors import InputFileError
+from nerfad.errors import InputFileError, NerfadError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
 from nerfad.io.audio import read_audio
 from nerfad.io.video import SYNTHETIC_COMMENT, write_video
@@ -198,6 +198,8 @@ def render_video(
     Raises:
         CheckpointError, DatasetError, InputFileError, OutputError: with the remedy.
     """
+    if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+        raise NerfadError(f"--size must be between {MIN_SIZE} and {MAX_SIZE} pixels, got {size}.")
     avatar = Avatar.load(run, device)
     if avatar.audio_kind != "mel":
         raise InputFileError(

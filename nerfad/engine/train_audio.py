@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine.code_fit import blink_codes, fit_codes, measurements
 from nerfad.engine.hearing import dataset_windows, equip, predict, predict_wave
-from nerfad.errors import DatasetError
+from nerfad.errors import DatasetError, in_one_sentence
 from nerfad.features import phones, speech
 from nerfad.models.audio_net import (
     ROW_RATE,
@@ -338,6 +338,7 @@ def _gain(true_codes: np.ndarray, predicted: np.ndarray, config: AudioConfig) ->
     return np.asarray(gains, np.float32)
 
 
+@in_one_sentence()
 def main(arguments: list[str] | None = None) -> None:
     """Fit the encoder of a data set and print its scores as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -348,7 +349,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--encoder", choices=("kernel", "conv"), default="kernel")
     args = parser.parse_args(arguments)
     dataset = load_dataset(args.dataset)
-    config = AudioConfig(lookahead_s=args.lookahead, features=args.features, encoder=args.encoder)
+    try:
+        config = AudioConfig(lookahead_s=args.lookahead, features=args.features, encoder=args.encoder)
+    except ValueError as error:
+        parser.error(str(error))
     fit = fit_audio(dataset, config, seed=args.seed)
     held_out = None if fit.oof_codes is None else held_out_score(dataset, fit)
     print(json.dumps({**fit.report, "held_out": held_out}, indent=1))

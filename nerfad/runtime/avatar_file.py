@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nerfad.errors import InputFileError
+from nerfad.errors import InputFileError, OutputError
 
 FORMAT = "nerfad-avatar"
 VERSION = 1
@@ -20,7 +21,11 @@ _MAX_HEADER = 1 << 20
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Write an avatar file; whatever was there before stays until the new one is complete."""
+    """Write an avatar file; whatever was there before stays until the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     described = {"format": FORMAT, "version": VERSION, **settings}
     header: dict[str, Any] = {"__metadata__": {"avatar": json.dumps(described)}}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -37,13 +42,17 @@ def write(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], settings:
     text += b" " * (-len(text) % 8)
     hidden = Path(path).with_name(f".{Path(path).name}.part")
     try:
+        hidden.parent.mkdir(parents=True, exist_ok=True)
         with open(hidden, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for array in contiguous.values():
                 file.write(array.tobytes())
         os.replace(hidden, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another file.") from error
     finally:
-        hidden.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            hidden.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

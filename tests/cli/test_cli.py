@@ -1,5 +1,6 @@
 """The command line: one sentence and exit code 2 for what a user gets wrong, never a traceback."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def run(monkeypatch, *arguments: str) -> int:
         (["render", "missing", "--audio", "a.wav", "--out", "o.mp4"], "missing"),
         (["evaluate", "missing", "--out", "scores"], "missing"),
         (["demo", "--out", "out", "--video", "missing.mp4"], "missing.mp4"),
+        (["render", "missing", "--audio", "a.wav", "--out", "o.mp4", "--size", "0"], "--size"),
+        (["evaluate", "missing", "--out", "scores", "--max-frames", "0"], "--max-frames"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -70,6 +73,24 @@ def test_a_full_disk_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr("nerfad.sample.generate.generate", full)
     assert run(monkeypatch, "sample", "out") == 2
     assert "/data/frame.jpg" in capsys.readouterr().err
+
+
+def test_a_file_that_the_system_refuses_is_one_sentence(monkeypatch, capsys):
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "/data/run")
+
+    monkeypatch.setattr("nerfad.sample.generate.generate", refused)
+    assert run(monkeypatch, "sample", "out") == 2
+    assert "nerfad: /data/run: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["judge_attention", "judge_fusion", "train_audio"])
+def test_modules_that_are_commands_end_in_one_sentence_too(monkeypatch, capsys, module):
+    monkeypatch.setattr(sys, "argv", [module, "missing", *(["missing"] if "judge" in module else [])])
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"nerfad.engine.{module}").main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("nerfad: missing: ")
 
 
 def test_errors_of_ours_are_not_hidden(monkeypatch):

@@ -12,7 +12,7 @@ import torch
 from nerfad.cameras import Camera
 from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.engine.drawing import draw_frame
-from nerfad.errors import InputFileError
+from nerfad.errors import InputFileError, OutputError
 from nerfad.models.avatar import AvatarModel, body_in_heights
 from nerfad.models.field import TalkingField
 from nerfad.models.renderer import HeadRenderer
@@ -152,6 +152,14 @@ def test_a_failed_export_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyError):
         avatar_file.write(path, {"odd": np.zeros(3, np.complex64)}, {})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*folder: Is a directory; choose another file"):
+        export_avatar(make_avatar(), tmp_path / "folder")
+    export_avatar(make_avatar(), tmp_path / "new" / "me.avatar")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["me.avatar"]
 
 
 def test_the_file_is_safetensors(tmp_path):
