@@ -36,4 +36,4 @@ def test_an_instruction_set_that_does_not_exist_is_refused():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "NERFAD_CPU_ISA must be one of portable, avx2, avx512, avx512bf16, amx, got 'avx1024'" in done.stderr
+    assert "NERFAD_CPU_ISA must be one of portable, avx2, " in done.stderr and "got 'avx1024'" in done.stderr

@@ -4,8 +4,8 @@
     avatar = Renderer.load("me.avatar")
     image = avatar.render(c2w, cond)  # uint8 [H, W, 3]
 
-`nerfad.runtime.export.export_avatar` writes the file. It holds what is drawn, not what listens: conditions and poses
-come from the run, where torch is, and travel as arrays.
+`nerfad.runtime.export.export_avatar` writes the file. It holds what is drawn, not what listens: conditions
+and poses come from the run, where torch is, and travel as arrays.
 
     import numpy as np
     from nerfad.engine.render import Avatar
