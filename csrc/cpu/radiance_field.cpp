@@ -1,6 +1,6 @@
 #include "nerfad/radiance_field.h"
 
-#include "nerfad/isa.h"
+#include "radiance_field_kernels.h"
 #include "radiance_field_memory.h"
 #include "radiance_field_tiles.h"
 #include "tasks.h"
@@ -29,40 +29,6 @@ struct PortableEncode {
     }
   }
 };
-
-template <class T>
-const FieldKernels<T>& exact_kernels() {
-#if defined(__x86_64__)
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (current_isa() >= Isa::kAvx512) return field_kernels_avx512();
-    if (current_isa() >= Isa::kAvx2) return field_kernels_avx2();
-  }
-#endif
-  return field_kernels<PortableSimd<T>, PortableEncode>();
-}
-
-const FieldKernels<float>& rounded_kernels() {
-#if defined(__x86_64__)
-  if (current_isa() >= Isa::kAvx512) return field_kernels_rounded_avx512();
-  if (current_isa() >= Isa::kAvx2) return field_kernels_rounded_avx2();
-#endif
-  return field_kernels<Bf16Rounded<PortableSimd<float>>, PortableEncode, PortableSimd<float>>();
-}
-
-// Calls run(kernels) with those for the precision on this machine.
-template <class T, class Run>
-auto with_kernels(MlpPrecision precision, const Run& run) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (precision == MlpPrecision::kBFloat16) {
-#if defined(__x86_64__)
-      if (current_isa() >= Isa::kAmx) return run(field_kernels_amx());
-      if (current_isa() >= Isa::kAvx512Bf16) return run(field_kernels_avx512bf16());
-#endif
-      return run(rounded_kernels());
-    }
-  }
-  return run(exact_kernels<T>());
-}
 
 // A list of the samples that have a gradient, in order; returns how many. The others are behind an early stop
 // or outside the loss, and all their contributions are exactly zero.
@@ -96,11 +62,6 @@ int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, 
     }
   });
   return total;
-}
-
-template <class T>
-void zero_buffers(T* buffers, int64_t size, const ParallelFor& parallel_for) {
-  std::memset(buffers, 0, sizeof(T) * static_cast<size_t>(size * parallel_for.n_threads()));
 }
 
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
@@ -148,12 +109,13 @@ template <class T, class Operand>
 void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
              const ParallelFor& parallel_for) {
   const FieldForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads());
-  const PackedMlp<T, Operand> sigma = pack_and_fold(k, m.sigma, parallel_for);
-  const PackedMlp<T, Operand> color = pack_and_fold(k, m.color, parallel_for);
-  zero_buffers(m.buffers, m.buffer_size, parallel_for);
+  const FieldForwardTask<T, Operand> all = m.prepare(k, p, parallel_for);
   for_each_task(ceil_div(p.n, kFieldGroup), parallel_for, [&](int64_t i, int64_t slot) {
-    const int64_t begin = i * kFieldGroup, end = begin + kFieldGroup;
-    k.forward({&p, sigma, color, m.buffers + slot * m.buffer_size, begin, end < p.n ? end : p.n});
+    FieldForwardTask<T, Operand> task = all;
+    task.scratch = m.buffers + slot * m.buffer_size;
+    task.begin = i * kFieldGroup;
+    task.end = task.begin + kFieldGroup < p.n ? task.begin + kFieldGroup : p.n;
+    k.forward(task);
   });
 }
 
@@ -193,23 +155,36 @@ int64_t backward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldBwd
 }  // namespace
 
 template <class T>
+const FieldKernels<T>& field_kernels_portable() {
+  return field_kernels<PortableSimd<T>, PortableEncode>();
+}
+
+template const FieldKernels<float>& field_kernels_portable();
+template const FieldKernels<double>& field_kernels_portable();
+
+const FieldKernels<float>& field_kernels_rounded_portable() {
+  return field_kernels<Bf16Rounded<PortableSimd<float>>, PortableEncode, PortableSimd<float>>();
+}
+
+template <class T>
 int64_t radiance_field_fwd_scratch(const RadianceFieldFwd<T>& p, int n_threads) {
-  return with_kernels<T>(p.precision, [&](const auto& k) { return forward_scratch(k, p, n_threads); });
+  return with_field_kernels<T>(p.precision, [&](const auto& k) { return forward_scratch(k, p, n_threads); });
 }
 
 template <class T>
 void radiance_field_fwd_cpu(const RadianceFieldFwd<T>& p, const ParallelFor& parallel_for) {
-  with_kernels<T>(p.precision, [&](const auto& k) { forward(k, p, parallel_for); });
+  with_field_kernels<T>(p.precision, [&](const auto& k) { forward(k, p, parallel_for); });
 }
 
 template <class T>
 int64_t radiance_field_bwd_scratch(const RadianceFieldBwd<T>& p, int n_threads) {
-  return with_kernels<T>(p.fwd.precision, [&](const auto& k) { return backward_scratch(k, p, n_threads); });
+  return with_field_kernels<T>(p.fwd.precision,
+                               [&](const auto& k) { return backward_scratch(k, p, n_threads); });
 }
 
 template <class T>
 void radiance_field_bwd_cpu(const RadianceFieldBwd<T>& p, const ParallelFor& parallel_for) {
-  with_kernels<T>(p.fwd.precision, [&](const auto& k) { backward(k, p, parallel_for); });
+  with_field_kernels<T>(p.fwd.precision, [&](const auto& k) { backward(k, p, parallel_for); });
 }
 
 #define NERFAD_INSTANTIATE(T)                                                           \

@@ -10,6 +10,11 @@ namespace {
 constexpr int64_t kFieldChunk = 1 << 16;
 constexpr int64_t kTilesPerFieldTask = 16;
 
+template <class T>
+void zero_buffers(T* buffers, int64_t size, const ParallelFor& parallel_for) {
+  std::memset(buffers, 0, sizeof(T) * static_cast<size_t>(size * parallel_for.n_threads()));
+}
+
 template <class T, class Operand>
 struct FieldForwardMemory {
   Scratch<T> memory;
@@ -21,6 +26,17 @@ struct FieldForwardMemory {
       : memory(start), sigma(p.sigma_net(), memory), color(p.color_net(), memory) {
     buffer_size = field_buffers_size<FieldForwardBuffers<T, Operand>>(p);
     buffers = memory.take(n_threads * buffer_size);
+  }
+
+  // A task without samples and scratch: the networks packed, all conditions and views folded.
+  FieldForwardTask<T, Operand> prepare(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
+                                       const ParallelFor& parallel_for) const {
+    FieldForwardTask<T, Operand> task{};
+    task.p = &p;
+    task.sigma = pack_and_fold(k, sigma, parallel_for);
+    task.color = pack_and_fold(k, color, parallel_for);
+    zero_buffers(buffers, buffer_size, parallel_for);
+    return task;
   }
 };
 

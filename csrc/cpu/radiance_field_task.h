@@ -95,6 +95,9 @@ struct FieldKernels {
   bool rounds;  // operands
 };
 
+template <class T>
+const FieldKernels<T>& field_kernels_portable();
+const FieldKernels<float>& field_kernels_rounded_portable();
 const FieldKernels<float>& field_kernels_avx2();
 const FieldKernels<float>& field_kernels_avx512();
 const FieldKernels<float>& field_kernels_rounded_avx2();  // bfloat16 operands, held as float32

@@ -5,7 +5,7 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "composite_inputs.h"
 #include "dispatch.h"
 
 namespace nerfad {
@@ -19,27 +19,16 @@ void check_inputs(const char* op, const Tensor& sigmas, const Tensor& rgbs, cons
   check.shape(sigmas, "sigmas", {kAny});
   const int64_t n_samples = sigmas.size(0);
   check.shape(rgbs, "rgbs", {n_samples, 3}).same_dtype(rgbs, "rgbs");
-  check.shape(t_starts, "t_starts", {n_samples}).same_dtype(t_starts, "t_starts");
-  check.shape(t_ends, "t_ends", {n_samples}).same_dtype(t_ends, "t_ends");
-  check.shape(packed_info, "packed_info", {kAny, 2}).dtype(packed_info, "packed_info", ScalarType::Long);
-  if (background) {
-    check.shape(*background, "background", {packed_info.size(0), 3}).same_dtype(*background, "background");
-  }
+  check_spans(check, n_samples, t_starts, t_ends, packed_info, background);
 }
 
 template <class T>
 CompositeFwd<T> inputs(const Tensor& sigmas, const Tensor& rgbs, const Tensor& t_starts, const Tensor& t_ends,
                        const Tensor& packed_info, const std::optional<Tensor>& background,
                        double early_stop_eps) {
-  CompositeFwd<T> p{};
+  CompositeFwd<T> p = span_params<T>(t_starts, t_ends, packed_info, background, early_stop_eps);
   p.sigmas = sigmas.const_data_ptr<T>();
   p.rgbs = rgbs.const_data_ptr<T>();
-  p.t_starts = t_starts.const_data_ptr<T>();
-  p.t_ends = t_ends.const_data_ptr<T>();
-  p.packed_info = packed_info.const_data_ptr<int64_t>();
-  p.background = background ? background->const_data_ptr<T>() : nullptr;
-  p.n_rays = packed_info.size(0);
-  p.early_stop_eps = static_cast<T>(early_stop_eps);
   return p;
 }
 

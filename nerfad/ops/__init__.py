@@ -14,6 +14,7 @@ from nerfad.ops.radiance_field import radiance_field
 from nerfad.ops.ray_aabb import ray_aabb
 from nerfad.ops.render_cached import RenderCache, render_cache, render_cached, render_cached_within
 from nerfad.ops.render_rays_fused import render_rays_fused
+from nerfad.ops.render_samples import render_samples
 from nerfad.ops.sample_positions import sample_positions
 from nerfad.ops.sh_encode import sh_encode
 from nerfad.ops.sparse_adam import sparse_adam_
@@ -43,6 +44,7 @@ __all__ = [
     "render_cached",
     "render_cached_within",
     "render_rays_fused",
+    "render_samples",
     "sample_positions",
     "sh_encode",
     "sparse_adam_",

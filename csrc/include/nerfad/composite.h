@@ -60,25 +60,41 @@ NERFAD_HD bool composite_stop(const CompositeFwd<T>& p, T transmittance) {
   return transmittance < p.early_stop_eps;
 }
 
+// What a ray has gathered so far.
+template <class T>
+struct CompositeSum {
+  T transmittance = 1, opacity = 0, depth = 0, color[3] = {0, 0, 0};
+};
+
+// Adds sample i of a ray that has not stopped, and writes its weight.
+template <class T>
+NERFAD_HD void composite_add(const CompositeFwd<T>& p, int64_t i, CompositeSum<T>& sum) {
+  const CompositeStep<T> s = composite_step(p, i, sum.transmittance);
+  for (int c = 0; c < 3; ++c) sum.color[c] += s.weight * p.rgbs[3 * i + c];
+  sum.opacity += s.weight;
+  sum.depth += s.weight * s.t_mid;
+  p.weights[i] = s.weight;
+}
+
+// Writes a ray that has come to its end.
+template <class T>
+NERFAD_HD void composite_finish(const CompositeFwd<T>& p, int64_t ray, const CompositeSum<T>& sum) {
+  for (int c = 0; c < 3; ++c) {
+    const T behind = p.background ? p.background[3 * ray + c] : T(0);
+    p.colors[3 * ray + c] = sum.color[c] + (T(1) - sum.opacity) * behind;
+  }
+  p.opacities[ray] = sum.opacity;
+  p.depths[ray] = sum.depth;
+}
+
 template <class T>
 NERFAD_HD void composite_fwd_ray(const CompositeFwd<T>& p, int64_t ray) {
   const int64_t begin = p.packed_info[2 * ray], end = begin + p.packed_info[2 * ray + 1];
-  T transmittance = 1, opacity = 0, depth = 0, color[3] = {0, 0, 0};
+  CompositeSum<T> sum;
   int64_t i = begin;
-  for (; i < end && !composite_stop(p, transmittance); ++i) {
-    const CompositeStep<T> s = composite_step(p, i, transmittance);
-    for (int c = 0; c < 3; ++c) color[c] += s.weight * p.rgbs[3 * i + c];
-    opacity += s.weight;
-    depth += s.weight * s.t_mid;
-    p.weights[i] = s.weight;
-  }
+  for (; i < end && !composite_stop(p, sum.transmittance); ++i) composite_add(p, i, sum);
   for (; i < end; ++i) p.weights[i] = 0;
-  for (int c = 0; c < 3; ++c) {
-    const T behind = p.background ? p.background[3 * ray + c] : T(0);
-    p.colors[3 * ray + c] = color[c] + (T(1) - opacity) * behind;
-  }
-  p.opacities[ray] = opacity;
-  p.depths[ray] = depth;
+  composite_finish(p, ray, sum);
 }
 
 // dL/dw_i, the background's share included.
