@@ -10,9 +10,10 @@ namespace nerfad {
 
 namespace {
 
-constexpr int kRaysInFlight = 8 * kMlpTile;  // at most kFieldGroup
-constexpr int kRayBlock = 64;                // rays that a thread takes at a time
-constexpr int kFewSamples = 2 * kMlpTile;    // fewer leave their tiles half empty
+// Rays that a thread has in flight, and so the samples of a round at most. Fewer samples than a tile holds
+// cost as much as a whole one.
+constexpr int kRaysInFlight = 4 * kMlpTile;
+constexpr int kRayBlock = 64;  // rays that a thread takes at a time
 
 template <class T>
 struct RayInFlight {
@@ -25,8 +26,8 @@ struct RayInFlight {
 template <class T>
 struct RenderRound {
   RayInFlight<T> rays[kRaysInFlight];
-  T positions[3 * kFieldGroup], sigmas[kFieldGroup], rgbs[3 * kFieldGroup];
-  int32_t conditions[kFieldGroup], views[kFieldGroup];
+  T positions[3 * kRaysInFlight], sigmas[kRaysInFlight], rgbs[3 * kRaysInFlight];
+  int32_t conditions[kRaysInFlight], views[kRaysInFlight];
 };
 
 // Each round evaluates the next sample of every ray in flight, then lets new rays in where others have ended.
@@ -89,9 +90,9 @@ class SampleRenderer {
     return r.next == r.end || composite_stop(p_.integral, r.sum.transmittance);
   }
 
-  // One sample of each ray; of the last few rays more, though some of those may lie behind the stop.
+  // One sample of each ray; of the last few rays as many as fill a tile, though some may lie behind the stop.
   void take_samples() {
-    const int at_most = n_rays_ < kFewSamples ? kFewSamples / n_rays_ : 1;
+    const int at_most = n_rays_ < kMlpTile ? kMlpTile / n_rays_ : 1;
     int n = 0;
     for (int k = 0; k < n_rays_; ++k) {
       RayInFlight<T>& r = round_.rays[k];

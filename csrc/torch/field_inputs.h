@@ -36,7 +36,7 @@ inline void check_field_index(const Check& check, const std::optional<Tensor>& i
                               int64_t n, int64_t n_rows) {
   if (!index) return;
   check.shape(*index, name, {n}).dtype(*index, name, ScalarType::Int);
-  if (index->is_cuda()) return;
+  if (index->is_cuda() || n == 0) return;
   const int32_t* p = index->const_data_ptr<int32_t>();
   int32_t low = 0, high = 0;
   for (int64_t i = 0; i < n; ++i) {

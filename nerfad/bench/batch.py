@@ -143,6 +143,15 @@ def field_fused(b: Batch, precision: Precision = "float32") -> tuple[Tensor, Ten
     )
 
 
+def colors_in_one_pass(b: Batch, precision: Precision = "float32") -> Tensor:
+    """Colours of the rays; the samples behind an early stop are left out."""
+    return ops.render_samples(
+        *(b.positions, b.table, GRID, b.sigma_params, SIGMA, b.color_params, VIEW_NET, b.views),
+        *(b.t_starts, b.t_ends, b.packed_info, None, b.cond, None, BIAS),
+        precision=precision,
+    )[0]
+
+
 def field_in_torch(b: Batch, lookup: str = "index", batched: bool = False) -> tuple[Tensor, Tensor]:
     h, rgbs = networks_in_torch(b, encode_reference(b.positions, b.table, GRID, lookup, batched))
     # Under autocast the networks' outputs are of a smaller type.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import subprocess
@@ -14,7 +15,15 @@ from torch import Tensor
 
 from nerfad import ops
 from nerfad.bench import peers
-from nerfad.bench.batch import OP_BY_OP, Batch, Field, march_arguments, our_fields, torch_fields
+from nerfad.bench.batch import (
+    OP_BY_OP,
+    Batch,
+    Field,
+    colors_in_one_pass,
+    march_arguments,
+    our_fields,
+    torch_fields,
+)
 from nerfad.bench.contender import NOT_CACHED, Contender, Run, Work, Workload, ours
 from nerfad.bench.field_groups import (
     BACKWARD_PASSES,
@@ -38,6 +47,7 @@ from nerfad.ops.reference.sample_positions import sample_positions as positions_
 N_GATE_RAYS = 2048  # of a frame, compared with the float64 reference
 SMALL_FRAME = 256 * 256  # where all variants of plain torch take part
 EAGER_RAYS = 512 * 512  # more take plain torch many seconds
+ALL_SAMPLES = "ours, field then integration"
 LR, BETAS, EPS = 0.0, (0.9, 0.99), 1e-15  # rate 0: the same arithmetic, and every step the same work
 
 
@@ -188,10 +198,10 @@ def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Wor
 
 
 class TrainStep:
-    """March, field, volume integration, squared error, backward, Adam: on our ops or on the reference's."""
+    """March, colours of the rays, squared error, backward, Adam: on our ops or on the reference's."""
 
-    def __init__(self, b: Batch, field: Field, native: bool) -> None:
-        self.b, self.field, self.native = b.with_gradients(), field, native
+    def __init__(self, b: Batch, colors: Callable[[Batch], Tensor], native: bool) -> None:
+        self.b, self.colors, self.native = b.with_gradients(), colors, native
         leaves = self.b.leaves()
         if native:
             self.m, self.v = torch.zeros_like(leaves[0]), torch.zeros_like(leaves[0])
@@ -206,8 +216,7 @@ class TrainStep:
         spans = (found.t_starts, found.t_ends, found.packed_info)
         of_rays = (arguments["rays_o"], arguments["rays_d"], *spans, arguments["aabb"])
         positions = (ops.sample_positions if self.native else positions_reference)(*of_rays)
-        sigmas, rgbs = self.field(with_samples(self.b, positions, found.ray_indices))
-        colors = (ops.composite if self.native else composite_reference)(sigmas, rgbs, *spans)[0]
+        colors = self.colors(with_samples(self.b, positions, found))
         loss = (colors - self.b.rays["target"]).square().mean()
         gradients = torch.autograd.grad(loss, self.b.leaves())
         for leaf, gradient in zip(self.b.leaves(), gradients, strict=True):
@@ -218,31 +227,47 @@ class TrainStep:
         return [colors, *gradients]
 
 
-def with_samples(b: Batch, positions: Tensor, ray_indices: Tensor) -> Batch:
+def with_samples(b: Batch, positions: Tensor, found: ops.MarchResult) -> Batch:
     """The batch with newly found samples; everything else, the leaves among it, is shared."""
-    parts = {k: getattr(b, k) for k in b.__dataclass_fields__}
-    return Batch(**(parts | {"positions": positions, "ray_indices": ray_indices}))
+    names = ("ray_indices", "t_starts", "t_ends", "packed_info")
+    return dataclasses.replace(b, positions=positions, **{k: getattr(found, k) for k in names})
+
+
+def field_then_integral(field: Field, composite: Callable) -> Callable[[Batch], Tensor]:
+    """Colours of rays from the field at all samples."""
+
+    def colors(b: Batch) -> Tensor:
+        return composite(*field(b), b.t_starts, b.t_ends, b.packed_info)[0]
+
+    return colors
 
 
 def train_step(b: Batch, device: str) -> Workload:
-    """4,096 rays, from march to Adam."""
+    """4,096 rays, from march to Adam. The work is that of the samples before the early stop alone."""
     exact = b.cast(torch.float64).with_gradients()
     target = b.rays["target"]
+    in_torch = {k: field_then_integral(field, composite_reference) for k, field in torch_fields().items()}
 
     def reference(own: Batch) -> Sequence[Tensor]:
-        sigmas, rgbs = next(iter(torch_fields().values()))(own)
-        colors = composite_reference(sigmas, rgbs, own.t_starts, own.t_ends, own.packed_info)[0]
+        colors = next(iter(in_torch.values()))(own)
         loss = (colors - target.to(colors.dtype)).square().mean()
         return [colors, *torch.autograd.grad(loss, own.leaves())]
 
     contenders: list[Contender] = []
+    for precision in get_args(Precision):
+        one_pass = TrainStep(b, functools.partial(colors_in_one_pass, precision=precision), native=True)
+        contenders += ours("ours", one_pass, device, precision)
     for (name, precision), field in our_fields().items():
-        step = TrainStep(b, field, native=True)
-        contenders += ours(name, step, device, precision, best_only=name != "ours")
-    for name, fields in (("eager", torch_fields()), ("compile", compiled_fields())):
-        variants: dict[str, Run] = {k: TrainStep(b, field, native=False) for k, field in fields.items()}
+        step = TrainStep(b, field_then_integral(field, ops.composite), native=True)
+        contenders += ours(ALL_SAMPLES if name == "ours" else name, step, device, precision, best_only=True)
+    compiled = {k: field_then_integral(field, composite_reference) for k, field in compiled_fields().items()}
+    for name, colors in (("eager", in_torch), ("compile", compiled)):
+        variants: dict[str, Run] = {k: TrainStep(b, each, native=False) for k, each in colors.items()}
         contenders.append(Contender(name, variants))
-    work = Work(flop=2.0 * MACS * BACKWARD_PASSES * b.n_samples, gathers=2.0 * GATHERS * b.n_samples)
+    with torch.no_grad():
+        weights = ops.composite(*our_fields()["ours", "float32"](b), b.t_starts, b.t_ends, b.packed_info)[3]
+    evaluated = float((weights > 0).sum())
+    work = Work(flop=2.0 * MACS * BACKWARD_PASSES * evaluated, gathers=2.0 * GATHERS * evaluated)
     return Workload(
         *(
             "train-step",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nerfad.config import FieldConfig
 from nerfad.nn import ConditionedMLP, GridEncoding
-from nerfad.ops import GridSpec, MLPSpec, radiance_field, sh_encode
+from nerfad.ops import GridSpec, MarchResult, MLPSpec, render_samples, sh_encode
 from nerfad.ops.conditioned_mlp import Precision
 
 SH_DEGREE = 4
@@ -68,19 +68,26 @@ class TalkingField(nn.Module):
         """Of the networks' products; CUDA kernels know one precision only."""
         return "bfloat16" if self.config.precision == "bfloat16" and self.encoding.table.is_cpu else "float32"
 
-    def forward(
-        self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Densities [n] and colours [n, 3] of samples.
+    def integrate(
+        self,
+        positions: Tensor,
+        rays_d: Tensor,
+        samples: MarchResult,
+        cond: Tensor,
+        cond_index: Tensor | None,
+        background: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Colours, opacities and depths of rays, and weights of their samples; see `render_samples`.
 
         Args:
-            positions: [n, 3] in [0, 1].
+            positions: [n, 3] in [0, 1], of the samples.
             rays_d: [n_rays, 3] unit directions.
-            ray_indices: int32 [n], the ray of each sample.
+            samples: where they lie along the rays.
             cond: [n_cond, c].
-            cond_index: int32 [n], the condition of each sample; None: all use the first.
+            cond_index: int32 [n_rays], the condition of each ray; None: all use the first.
+            background: [n_rays, 3], what lies behind.
         """
-        return radiance_field(
+        return render_samples(
             positions,
             self.encoding.table,
             self.encoding.spec,
@@ -89,11 +96,14 @@ class TalkingField(nn.Module):
             self.color_net.params,
             self.color_net.spec,
             sh_encode(rays_d, SH_DEGREE),
-            ray_indices,
+            samples.t_starts,
+            samples.t_ends,
+            samples.packed_info,
+            background,
             cond,
             cond_index,
             self.config.density_bias,
-            self.precision,
+            precision=self.precision,
         )
 
     @torch.no_grad()

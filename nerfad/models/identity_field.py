@@ -11,7 +11,7 @@ from nerfad.models.identity_features import offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
 from nerfad.models.renderer import HeadRays, HeadRenderer
 from nerfad.nn import ConditionedMLP
-from nerfad.ops import MLPSpec, sh_encode
+from nerfad.ops import MarchResult, MLPSpec, composite, sh_encode
 
 RAYS_PER_CHUNK = 4096
 POINTS_PER_CHUNK = 16384
@@ -48,13 +48,35 @@ class IdentityField(TalkingField):
     def forward(
         self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """As `TalkingField.forward`."""
+        """Densities [n] and colours [n, 3] of samples.
+
+        Args:
+            positions: [n, 3] in [0, 1].
+            rays_d: [n_rays, 3] unit directions.
+            ray_indices: int32 [n], the ray of each sample.
+            cond: [n_cond, c].
+            cond_index: int32 [n], the condition of each sample; None: all use the first.
+        """
         features, self.offsets = self.identity.reader()(positions, cond, cond_index)
         inputs = torch.cat([self.encoding(positions), features], 1)
         hidden = self.density_net(inputs, cond, cond_index, self.precision)
         views, codes = sh_encode(rays_d, SH_DEGREE), hidden[:, 1:].contiguous()
         rgbs = self.color_net(codes, views, ray_indices, self.precision)
         return self.density_factor * self._density(hidden[:, 0]), rgbs
+
+    def integrate(
+        self,
+        positions: Tensor,
+        rays_d: Tensor,
+        samples: MarchResult,
+        cond: Tensor,
+        cond_index: Tensor | None,
+        background: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `TalkingField.integrate`, of all samples: `render_samples` takes no features of points."""
+        sample_cond = None if cond_index is None else cond_index[samples.ray_indices]
+        sigmas, rgbs = self(positions, rays_d, samples.ray_indices, cond, sample_cond)
+        return composite(sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background)
 
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nerfad.config import OccupancyConfig
 from nerfad.models.field import TalkingField
 from nerfad.nn import OccupancyGrid
-from nerfad.ops import composite, march, ray_aabb, render_rays_fused, sample_positions
+from nerfad.ops import march, ray_aabb, render_rays_fused, sample_positions
 
 UNIT_BOX = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 
@@ -118,10 +118,8 @@ class HeadRenderer(nn.Module):
         positions = sample_positions(
             rays_o, rays_d, samples.t_starts, samples.t_ends, samples.packed_info, self.box.unit
         )
-        sample_cond = None if ray_cond_index is None else ray_cond_index[samples.ray_indices]
-        sigmas, rgbs = self.field(positions, rays_d, samples.ray_indices, cond, sample_cond)
-        colors, opacities, depths, weights = composite(
-            sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background
+        colors, opacities, depths, weights = self.field.integrate(
+            positions, rays_d, samples, cond, ray_cond_index, background
         )
         return HeadRays(colors, opacities, depths, weights, positions.detach(), samples.n_dropped)
 

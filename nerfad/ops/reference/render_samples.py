@@ -1,4 +1,4 @@
-"""A field integrated along rays as the composition of the reference ops: what the kernels are tested against."""
+"""A field integrated along rays as the composition of reference ops: what the kernels are tested against."""
 
 from __future__ import annotations
 
