@@ -68,7 +68,17 @@ def in_one_pass(rays_o, rays_d, table, density, color, cond):
     return ops.composite(sigmas, rgbs, *packed)[0]
 
 
-@pytest.mark.parametrize("draw", [composed, in_one_pass])
+def with_early_stop(rays_o, rays_d, table, density, color, cond):
+    """The same with `render_samples`."""
+    near, far = ops.ray_aabb(rays_o, rays_d, BOX)
+    samples = ops.march(rays_o, rays_d, near, far, BOX, *OCCUPIED)
+    packed = (samples.t_starts, samples.t_ends, samples.packed_info)
+    positions = ops.sample_positions(rays_o, rays_d, *packed, BOX)
+    networks = (table, SPEC, density, DENSITY, color, COLOR)
+    return ops.render_samples(positions, *networks, ops.sh_encode(rays_d), *packed, None, cond)[0]
+
+
+@pytest.mark.parametrize("draw", [composed, in_one_pass, with_early_stop])
 def test_a_whole_field_compiles_without_a_graph_break(draw):
     results = []
     for fn in (draw, torch.compile(draw, fullgraph=True, backend="aot_eager")):
