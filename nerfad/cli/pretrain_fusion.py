@@ -21,6 +21,7 @@ def pretrain_fusion(
     use_attention: bool = True,
     au_loss: bool = True,
     reference: Literal["fixed", "random"] = "fixed",
+    target_mask: Literal["own", "pooled", "reference"] = "pooled",
     features: str = "auto",
     threads: int = 0,
     weights: FusionWeights = FusionWeights(),
@@ -40,6 +41,8 @@ def pretrain_fusion(
         use_attention: without it, the ablation "w/o att-d": the whole face is drawn.
         au_loss: without it, the ablation "w/o AU": pixels alone supervise.
         reference: one frame of each person, or another one in every step.
+        target_mask: what masks a face: its own action units, the mean of such masks over the person's
+            training frames, or the mask of the reference frame.
         features: what is heard: auto, or speech, phones and mel joined by +.
         threads: CPU threads; 0 leaves the choice to torch.
         weights: of the losses.
@@ -59,6 +62,7 @@ def pretrain_fusion(
         use_attention=use_attention,
         au_loss=au_loss,
         reference=reference,
+        target_mask=target_mask,
         features=features,
         threads=threads,
         weights=weights,

@@ -9,10 +9,12 @@ from nerfad.config.fields import (
 )
 from nerfad.config.pretraining import (
     REFERENCES,
+    TARGET_MASKS,
     AttentionConfig,
     AttentionWeights,
     FusionConfig,
     FusionWeights,
+    fusion_config_of,
 )
 from nerfad.config.training import CODES, PRESETS, OptimConfig, TrainConfig, train_config_of
 from nerfad.config.values import ConfigError, from_dict, resumed, to_dict
@@ -21,6 +23,7 @@ __all__ = [
     "CODES",
     "PRESETS",
     "REFERENCES",
+    "TARGET_MASKS",
     "AttentionConfig",
     "AttentionWeights",
     "ConfigError",
@@ -34,6 +37,7 @@ __all__ = [
     "TorsoConfig",
     "TrainConfig",
     "from_dict",
+    "fusion_config_of",
     "resumed",
     "to_dict",
     "train_config_of",

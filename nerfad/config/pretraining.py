@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nerfad.config.values import require, require_budget, require_threads
+from nerfad.config.values import from_dict, require, require_budget, require_threads
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class FusionWeights:
 
 
 REFERENCES = ("fixed", "random")
+TARGET_MASKS = ("own", "pooled", "reference")
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class FusionConfig:
         au_loss: False is the ablation "w/o AU": eq. 6 alone.
         reference: "fixed", one frame of each person, or "random", another frame in every step; never the
             target, whose mouth the skips would copy.
+        target_mask: which A masks a frame: "own", G_M's by the frame's own code; "pooled", the mean of those
+            over the person's training frames; "reference", that of the reference frame.
         features: what the audio net hears: "auto", or speech, phones and mel joined by +.
         classifier_steps: steps of the action-unit classifier on real Audio-faces, before everything else.
         classifier_width: channels of its first layer.
@@ -172,6 +176,7 @@ class FusionConfig:
     use_attention: bool = True
     au_loss: bool = True
     reference: str = "fixed"
+    target_mask: str = "pooled"
     features: str = "auto"
     classifier_steps: int = 400
     classifier_width: int = 16
@@ -210,6 +215,10 @@ class FusionConfig:
             f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
         )
         require(
+            self.target_mask in TARGET_MASKS,
+            f"--target-mask must be one of {', '.join(TARGET_MASKS)}, not {self.target_mask!r}.",
+        )
+        require(
             set(self.features.split("+")) <= {"speech", "phones", "mel"} or self.features == "auto",
             f"--features must be auto, or speech, phones, mel joined by +, not {self.features!r}.",
         )
@@ -217,3 +226,9 @@ class FusionConfig:
             self.batch_size >= 1 and self.classifier_steps >= 1,
             "batch_size and classifier_steps must be at least 1.",
         )
+
+
+def fusion_config_of(values: dict[str, Any]) -> FusionConfig:
+    """The settings in a checkpoint; in older runs every frame was masked by its own code."""
+    config: FusionConfig = from_dict(FusionConfig, {"target_mask": "own", **values})
+    return config

@@ -26,6 +26,8 @@ from nerfad.models.audio_net import AudioConfig, AudioNet
 from nerfad.models.face_fusion import AUDIO_SIZE, NEIGHBOURS_AFTER, NEIGHBOURS_BEFORE
 from nerfad.progress import Progress, report
 
+_MASK_BATCH = 32
+
 
 @dataclass(frozen=True)
 class Masker:
@@ -35,28 +37,54 @@ class Masker:
         units: names of the k action units, in the order of the codes.
         generator: G_M; None leaves the whole face ("w/o att-d").
         size: side of the crops that G_M was trained on.
+        target_mask: which A a frame is masked with, as in `FusionConfig`.
     """
 
     units: tuple[str, ...]
     generator: AUAttention | None = None
     size: int = 0
+    target_mask: str = "own"
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, codes: Tensor, batch_size: int = 32) -> Tensor:
-        """(1 - A) * I_crop, each masked by its own code: uint8 [n, s, s, 3], 127 or 128 where A is 1.
+    def person_mask(self, pictures: Tensor, codes: Tensor) -> Tensor | None:
+        """The one A [1, 1, s, s] of all frames of a person, from the training frames; None where there is
+        no such thing: every frame has its own, or none has any.
+
+        Args:
+            pictures, codes: of the training frames, as in `__call__`.
+        """
+        if self.generator is None or self.target_mask == "own":
+            return None
+        if self.target_mask == "reference":
+            usual = usual_frame(codes)
+            pictures, codes = pictures[usual : usual + 1], codes[usual : usual + 1]
+        total = torch.zeros(1, 1, *pictures.shape[1:3])
+        for part, own in _batches(pictures, codes):
+            total += masks_at(self.generator, as_input(part), own, self.size).sum(0)
+        return total / len(pictures)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor, codes: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(1 - A) * I_crop: uint8 [n, s, s, 3], 127 or 128 where A is 1.
 
         Args:
             pictures: uint8 [n, s, s, 3].
             codes: float32 [n, k] in [0, 1].
+            mask: A of all of them, as `person_mask` gives it; None: each by its own code.
         """
         if self.generator is None:
             return pictures
         parts = []
-        for part, own in zip(pictures.split(batch_size), codes.split(batch_size), strict=True):
+        for part, own in _batches(pictures, codes):
             crops = as_input(part)
-            masked = audio_face(masks_at(self.generator, crops, own, self.size), crops)
+            used = masks_at(self.generator, crops, own, self.size) if mask is None else mask
+            masked = audio_face(used, crops)
             parts.append(((masked + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
         return torch.cat(parts).contiguous()
+
+
+def _batches(pictures: Tensor, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(pictures.split(_MASK_BATCH), codes.split(_MASK_BATCH), strict=True)
 
 
 class FusionBatch(NamedTuple):
@@ -86,6 +114,7 @@ class FusionData:
         windows: the audio net's inputs float32 [m, f, w], of these frames and their neighbours.
         neighbours: rows of `windows`, int64 [n, 8], of each frame's neighbours in time order.
         people: rows [start, end) of each person.
+        masks: the one A of each person's frames, [p, 1, s, s]; None where each frame has its own.
         references: each person's reference frame, a row.
         reference_ids: the same as frame ids of the data sets.
     """
@@ -97,6 +126,7 @@ class FusionData:
     windows: Tensor
     neighbours: Tensor
     people: tuple[tuple[int, int], ...]
+    masks: Tensor | None
     references: tuple[int, ...]
     reference_ids: tuple[int, ...]
 
@@ -188,7 +218,8 @@ def load_masker(config: FusionConfig, datasets: list[Dataset]) -> tuple[Masker, 
         check_units(dataset, units, config.attention)
     known = {"units": list(units), "left_out": meta["left_out"], "size": meta["size"]}
     known |= {key: meta["config"][key] for key in ("width", "n_blocks")}
-    return Masker(units, generator if config.use_attention else None, int(meta["size"])), known
+    used = generator if config.use_attention else None
+    return Masker(units, used, int(meta["size"]), config.target_mask), known
 
 
 def check_units(dataset: Dataset, units: tuple[str, ...], run: Path) -> None:
@@ -201,22 +232,24 @@ def check_units(dataset: Dataset, units: tuple[str, ...], run: Path) -> None:
         )
 
 
-def cut_faces(
-    dataset: Dataset, masker: Masker, wanted: np.ndarray, size: int, progress: Progress | None = None
+def cut_crops(
+    dataset: Dataset,
+    units: tuple[str, ...],
+    wanted: np.ndarray,
+    size: int,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Those of the positions `wanted` that have a face and action units, their Audio-faces
-    uint8 [n, s, s, 3] and codes [n, k].
+    """Those of the positions `wanted` that have a face and action units, their crops uint8 [n, s, s, 3] and
+    codes [n, k].
     """
-    crops, codes = FaceCrops(dataset, size), codes_of(dataset, masker.units)
+    crops, codes = FaceCrops(dataset, size), codes_of(dataset, units)
     frames = np.array([i for i in wanted if crops.has_face(i) and np.isfinite(codes[i]).all()], np.int64)
     pictures = np.zeros((len(frames), size, size, 3), np.uint8)
     for k, i in enumerate(frames):
         if k % 50 == 0:
             report(progress, 0.0, f"cutting out faces ({k / len(frames):.0%})")
         pictures[k] = crops.crop(i)
-    report(progress, 0.0, "masking faces")
-    own = torch.from_numpy(codes[frames])
-    return frames, masker(torch.from_numpy(pictures), own), own
+    return frames, torch.from_numpy(pictures), torch.from_numpy(codes[frames])
 
 
 def presence(codes: Tensor) -> Tensor:
@@ -230,10 +263,11 @@ def usual_face(dataset: Dataset, masker: Masker, size: int, audio: AudioConfig) 
     Raises:
         DatasetError: the data set lacks faces, frames or action units.
     """
-    frames, faces, codes = cut_faces(dataset, masker, fusion_split(dataset, audio)[0], size)
+    frames, crops, codes = cut_crops(dataset, masker.units, fusion_split(dataset, audio)[0], size)
     check_length(dataset, len(frames))
     usual = usual_frame(codes)
-    return faces[usual : usual + 1]
+    at = slice(usual, usual + 1)
+    return masker(crops[at], codes[at], masker.person_mask(crops, codes))
 
 
 def load_fusion_data(
@@ -253,12 +287,14 @@ def load_fusion_data(
     if fresh:
         audio = replace(audio, features=feature_sets(datasets[0], audio)[0])
     faces, codes, labels, windows, neighbours = [], [], [], [], []
-    people, references, reference_ids = [], [], []
+    people, masks, references, reference_ids = [], [], [], []
     n_rows = n_windows = 0
     for dataset in datasets:
         train, _ = fusion_split(dataset, audio)
-        frames, own_faces, own_codes = cut_faces(dataset, masker, train, config.size, progress)
+        frames, crops, own_codes = cut_crops(dataset, masker.units, train, config.size, progress)
         check_length(dataset, len(frames))
+        report(progress, 0.0, "masking faces")
+        mask = masker.person_mask(crops, own_codes)
         report(progress, 0.0, "listening")
         if net is None:
             with seeded(config.seed):
@@ -267,7 +303,8 @@ def load_fusion_data(
             check_sound(net, dataset)
             heard = person_windows(net, dataset)
         near = neighbours_of(dataset.segments, frames)
-        faces.append(own_faces)
+        faces.append(masker(crops, own_codes, mask))
+        masks += [] if mask is None else [mask]
         codes.append(own_codes)
         labels.append(presence(own_codes))
         windows.append(heard[: near.max() + 1])
@@ -290,6 +327,7 @@ def load_fusion_data(
         torch.cat(windows),
         torch.cat(neighbours),
         tuple(people),
+        torch.cat(masks) if masks else None,
         tuple(references),
         tuple(reference_ids),
     )

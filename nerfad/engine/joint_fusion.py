@@ -8,23 +8,33 @@ frames (`true_code_share`) show E_f their real Audio-face instead: it keeps the 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from nerfad.config import OptimConfig, from_dict
-from nerfad.config.pretraining import FusionConfig
+from nerfad.config import OptimConfig, fusion_config_of, to_dict
 from nerfad.data.dataset import Dataset
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
 from nerfad.engine.conditions import FaceConditions, noisy
-from nerfad.engine.fusion_data import cut_faces, neighbours_of, person_windows, presence
+from nerfad.engine.fusion_data import neighbours_of, person_windows, presence
 from nerfad.engine.fusion_trainer import FusionLosses, picture_precision, sound_vectors
 from nerfad.engine.pretrain_fusion import Fusion
 from nerfad.engine.voice import FusedVoice
+from nerfad.errors import CheckpointError
+from nerfad.io.atomic import atomic_write
+from nerfad.models.face_fusion import AUClassifier
 from nerfad.models.fusion_losses import unit_weights
+
+TARGETS_NAME = "fusion_targets.safetensors"
+"""Lies in the run's folder beside the checkpoints, of which none repeats it: it never changes."""
 
 
 @dataclass
@@ -42,6 +52,55 @@ class FusionTargets:
     labels: Tensor
     known: Tensor
     losses: FusionLosses
+
+    @classmethod
+    def of(cls, fusion: Fusion, dataset: Dataset, frames: np.ndarray) -> FusionTargets:
+        """The targets of `frames`, positions in a data set that the fusion was trained on."""
+        found, faces, codes = fusion.audio_faces(dataset, frames)
+        at = torch.from_numpy(np.searchsorted(frames, found))
+        all_faces = torch.zeros(len(frames), *faces.shape[1:], dtype=torch.uint8)
+        labels, known = torch.zeros(len(frames), codes.shape[1]), torch.zeros(len(frames), dtype=torch.bool)
+        all_faces[at], labels[at], known[at] = faces, presence(codes), True
+        weights = unit_weights(torch.tensor(fusion.meta["unit_rates"]))
+        losses = FusionLosses(fusion_config_of(fusion.meta["config"]), fusion.classifier, weights)
+        return cls(all_faces, labels, known, losses)
+
+    def save(self, run: Path) -> None:
+        """Write them into a run's folder: resuming then needs neither the fusion's folder nor new crops."""
+        tensors = {"faces": self.faces, "labels": self.labels, "known": self.known}
+        tensors["unit_weights"] = self.losses.unit_weights
+        tensors |= {f"classifier.{key}": v for key, v in self.losses.classifier.state_dict().items()}
+        about = {"config": json.dumps(to_dict(self.losses.config))}
+        with atomic_write(run / TARGETS_NAME, sync=True) as file:
+            file.write(safetensors.torch.save(tensors, about))
+
+    @staticmethod
+    def exist(run: Path) -> bool:
+        """Whether a run's folder holds them."""
+        return (run / TARGETS_NAME).is_file()
+
+    @classmethod
+    def load(cls, run: Path) -> FusionTargets:
+        """The inverse of `save`; raises CheckpointError where the file is damaged."""
+        path = run / TARGETS_NAME
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                config = fusion_config_of(json.loads(file.metadata()["config"]))
+            tensors = safetensors.torch.load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: is damaged; train again into a new folder.") from error
+        faces, labels, known = (tensors.pop(name) for name in ("faces", "labels", "known"))
+        weights = tensors.pop("unit_weights")
+        classifier = AUClassifier(labels.shape[1], config.size, config.classifier_width)
+        classifier.load_state_dict({key.removeprefix("classifier."): v for key, v in tensors.items()})
+        return cls(faces, labels, known, FusionLosses(config, classifier.eval(), weights))
+
+    def to(self, device: str | torch.device) -> FusionTargets:
+        """On another device; the classifier is frozen."""
+        losses = self.losses
+        frozen = losses.classifier.to(device).requires_grad_(False)
+        losses = FusionLosses(losses.config, frozen, losses.unit_weights.to(device))
+        return FusionTargets(self.faces.to(device), self.labels.to(device), self.known.to(device), losses)
 
     def loss(self, decoded: Tensor, rows: Tensor) -> Tensor:
         """The fusion's loss of `decoded` [m, 3, s, s], faces of the frames `rows` [m]."""
@@ -76,8 +135,9 @@ class JointConditions(FaceConditions):
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
         self.voice.net.train()
-        chosen = torch.rand(len(frames), generator=generator, device=generator.device).to(at.device)
-        fused = ~(self.targets.known[at] & (chosen < config.true_code_share))
+        # All frames of a step or none: most of what fusing costs does not depend on their number.
+        real = float(torch.rand((), generator=generator, device=generator.device)) < config.true_code_share
+        fused = ~self.targets.known[at] if real else torch.ones_like(self.targets.known[at])
         shown = as_input(self.targets.faces[at])
         self.last_loss = None
         if bool(fused.any()):
@@ -117,8 +177,8 @@ class JointConditions(FaceConditions):
 
 
 def joint_conditions(
-    fusion: Fusion,
     voice: FusedVoice,
+    targets: FusionTargets,
     dataset: Dataset,
     frames: np.ndarray,
     blink: Tensor | None = None,
@@ -127,28 +187,13 @@ def joint_conditions(
     """The conditions of `frames`, positions in the data set.
 
     Args:
-        fusion: where the voice comes from: its masks make the targets, its classifier judges.
+        targets: of the same frames.
         blink: [n, 1], if an earlier call has measured it.
     """
-    targets = _targets_of(fusion, dataset, frames, device)
     for module in (voice.net, voice.networks, voice.encoder):
         module.to(device)
     near = torch.from_numpy(neighbours_of(dataset.segments, np.arange(len(dataset)))[frames])
     windows = person_windows(voice.net, dataset)
     if blink is None:
         blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
-    return JointConditions(voice, windows.to(device), near.to(device), blink.to(device), targets)
-
-
-def _targets_of(
-    fusion: Fusion, dataset: Dataset, frames: np.ndarray, device: str | torch.device
-) -> FusionTargets:
-    config = from_dict(FusionConfig, fusion.meta["config"])
-    found, faces, codes = cut_faces(dataset, fusion.masker, frames, config.size)
-    at = torch.from_numpy(np.searchsorted(frames, found))
-    all_faces = torch.zeros(len(frames), *faces.shape[1:], dtype=torch.uint8)
-    labels, known = torch.zeros(len(frames), codes.shape[1]), torch.zeros(len(frames), dtype=torch.bool)
-    all_faces[at], labels[at], known[at] = faces, presence(codes), True
-    weights = unit_weights(torch.tensor(fusion.meta["unit_rates"]))
-    losses = FusionLosses(config, fusion.classifier.to(device).requires_grad_(False), weights.to(device))
-    return FusionTargets(all_faces.to(device), labels.to(device), known.to(device), losses)
+    return JointConditions(voice, windows.to(device), near.to(device), blink.to(device), targets.to(device))

@@ -22,7 +22,7 @@ from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.data.face_crops import FaceCrops
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.au_regressor import fit_regressor, read_units
-from nerfad.engine.fusion_data import check_units, cut_faces, fusion_split
+from nerfad.engine.fusion_data import check_units, fusion_split
 from nerfad.engine.pretrain_fusion import Fusion, load_fusion
 from nerfad.errors import DatasetError, in_one_sentence
 from nerfad.features.audio import load_wave, log_mel
@@ -64,8 +64,8 @@ def judge_fusion(
         raise DatasetError(f"{data.root}: {LIPS} is not among the run's units ({', '.join(units)}).")
     train, test = fusion_split(data, fusion.net.config)
     size = int(fusion.meta["size"])
-    train, faces, codes = cut_faces(data, fusion.masker, train, size, progress)
-    test, real, truth = cut_faces(data, fusion.masker, test, size, progress)
+    train, faces, codes = fusion.audio_faces(data, train, progress)
+    test, real, truth = fusion.audio_faces(data, test, progress)
     if len(test) == 0:
         raise DatasetError(f"{data.root}: has no held-out frame with a face and action units.")
     regressor = fit_regressor(faces, codes, seed=seed, progress=progress)

@@ -18,14 +18,21 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import FusionConfig, from_dict, resumed, to_dict
+from nerfad.config import FusionConfig, fusion_config_of, resumed, to_dict
 from nerfad.data.dataset import Dataset, load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.devices import checked_device
-from nerfad.engine.fusion_data import Masker, load_fusion_data, load_masker, neighbours_of, person_windows
+from nerfad.engine.fusion_data import (
+    Masker,
+    cut_crops,
+    load_fusion_data,
+    load_masker,
+    neighbours_of,
+    person_windows,
+)
 from nerfad.engine.fusion_trainer import FusionTrainer, sound_vectors
 from nerfad.engine.mask_report import spread_rows
 from nerfad.engine.progress import RunLog
@@ -40,7 +47,17 @@ __all__ = ["Fusion", "FusionConfig", "FusionResult", "load_fusion", "pretrain_fu
 
 KIND = "fusion"
 PREVIEW_FACES = 6
-_FIXED = ("attention", "width", "size", "seed", "use_attention", "au_loss", "reference", "features")
+_FIXED = (
+    "attention",
+    "width",
+    "size",
+    "seed",
+    "use_attention",
+    "au_loss",
+    "reference",
+    "target_mask",
+    "features",
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class Fusion:
         classifier: of action units in Audio-faces.
         masker: makes Audio-faces of crops, as in training.
         references: each person's I_aud-face, uint8 [p, s, s, 3].
+        masks: the one A of each person's frames, [p, 1, s, s]; None where each frame has its own.
         meta: the checkpoint's JSON: among others `units`, `size`, `datasets`, `references` (frame ids).
     """
 
@@ -73,6 +91,7 @@ class Fusion:
     classifier: AUClassifier
     masker: Masker
     references: Tensor
+    masks: Tensor | None
     meta: dict[str, Any]
 
     def knows(self, dataset: Dataset) -> bool:
@@ -97,6 +116,17 @@ class Fusion:
     def reference(self, person: int) -> Tensor:
         """I_aud-face of a person, float32 [1, 3, s, s] in [-1, 1]."""
         return as_input(self.references[person : person + 1])
+
+    def audio_faces(
+        self, dataset: Dataset, wanted: np.ndarray, progress: Progress | None = None
+    ) -> tuple[np.ndarray, Tensor, Tensor]:
+        """Those of the positions `wanted` that have a face and action units, their I_fus-af as in training
+        uint8 [n, s, s, 3] and codes [n, k].
+        """
+        person, size = self.person(dataset), int(self.meta["size"])
+        frames, crops, codes = cut_crops(dataset, self.masker.units, wanted, size, progress)
+        mask = None if self.masks is None else self.masks[person : person + 1]
+        return frames, self.masker(crops, codes, mask), codes
 
     @torch.no_grad()
     def decode(self, reference: Tensor, windows: Tensor, neighbours: Tensor, batch_size: int = 64) -> Tensor:
@@ -164,7 +194,7 @@ def load_fusion(run: str | Path) -> Fusion:
         )
     saved = checkpoint.load(run)
     _check_kind(saved)
-    config, meta = from_dict(FusionConfig, saved.meta["config"]), saved.meta
+    config, meta = fusion_config_of(saved.meta["config"]), saved.meta
     networks = FaceFusion(config.size, config.width)
     classifier = AUClassifier(len(meta["units"]), config.size, config.classifier_width)
     saved.restore(networks, "fusion")
@@ -175,6 +205,7 @@ def load_fusion(run: str | Path) -> Fusion:
         classifier.eval(),
         _restored_masker(saved, config),
         saved.tensors["references"],
+        saved.tensors.get("masks"),
         meta,
     )
 
@@ -261,6 +292,8 @@ class FusionRun(BudgetedRun):
         }
         tensors = self.trainer.state()
         tensors["references"] = self.data.faces[list(self.data.references)]
+        if self.data.masks is not None:
+            tensors["masks"] = self.data.masks
         if self.masker.generator is not None:
             generator = self.masker.generator.state_dict()
             tensors |= {f"attention.{key}": value for key, value in generator.items()}
@@ -284,7 +317,7 @@ def _restored_masker(saved: Checkpoint, config: FusionConfig) -> Masker:
         return Masker(units)
     generator = AUAttention(len(units), known["width"], known["n_blocks"])
     saved.restore(generator, "attention")
-    return Masker(units, generator.eval(), known["size"])
+    return Masker(units, generator.eval(), known["size"], config.target_mask)
 
 
 def _check_kind(saved: Checkpoint) -> None:
@@ -297,7 +330,7 @@ def _check_kind(saved: Checkpoint) -> None:
 def _resumed_config(config: FusionConfig, saved: Checkpoint) -> FusionConfig:
     """The run's own settings, with the new call's budget; contradictions are refused."""
     _check_kind(saved)
-    old = from_dict(FusionConfig, saved.meta["config"])
+    old = fusion_config_of(saved.meta["config"])
     for name in _FIXED:
         if getattr(config, name) != getattr(old, name):
             raise CheckpointError(

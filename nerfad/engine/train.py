@@ -30,7 +30,7 @@ from nerfad.engine.conditions import (
 )
 from nerfad.engine.drawing import draw_frame
 from nerfad.engine.interrupt import TrainingInterrupted
-from nerfad.engine.joint_fusion import joint_conditions
+from nerfad.engine.joint_fusion import FusionTargets, joint_conditions
 from nerfad.engine.pretrain_fusion import load_fusion
 from nerfad.engine.progress import RunLog, peak_memory_mb
 from nerfad.engine.sampling import FrameStore
@@ -113,8 +113,7 @@ class TrainingRun(BudgetedRun):
         meta = saved.meta if saved else {}
         self.started = started - float(meta.get("elapsed_s", 0.0))
         self.log = RunLog(config.out, progress, meta.get("log"))
-        needed = config.joint or saved is None
-        self.fusion = load_fusion(config.fusion) if config.fusion is not None and needed else None
+        self.fusion = load_fusion(config.fusion) if config.fusion is not None and saved is None else None
         self.voice = self._known_voice(saved)
         heard = self._audio_config() if self.voice is None else self.voice
         self.frames, _ = dataset.split(heard.lookback_s, heard.lookahead_s)
@@ -175,13 +174,26 @@ class TrainingRun(BudgetedRun):
         if isinstance(self.voice, FusedVoice):
             self.audio_report = {"codes": "fused", "features": self.voice.net.config.features}
             if self.config.joint:
-                assert self.fusion is not None
-                return joint_conditions(self.fusion, self.voice, data, frames, known.get("blink"), device)
+                targets = self._fusion_targets()
+                return joint_conditions(self.voice, targets, data, frames, known.get("blink"), device)
             return fused_conditions(self.voice, data, frames, device)
         if saved is not None:
             return restored_conditions(known, self.voice, data, frames, device)
         self.audio_report = {"codes": "none"}
         return silent_conditions(data, frames, device)
+
+    def _fusion_targets(self) -> FusionTargets:
+        """Those that the run's folder holds; made by the fusion at first, or where an older version of this
+        program began the run.
+        """
+        run = self.config.out
+        if self.fusion is None and FusionTargets.exist(run):
+            return FusionTargets.load(run)
+        assert self.config.fusion is not None
+        fusion = self.fusion or load_fusion(self.config.fusion)
+        targets = FusionTargets.of(fusion, self.dataset, self.frames)
+        targets.save(run)
+        return targets
 
     def _make_trainer(self, saved: Checkpoint | None) -> Trainer:
         if saved is not None:

@@ -19,6 +19,7 @@ NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER = 4, 3
 N_NEIGHBOURS = NEIGHBOURS_BEFORE + 1 + NEIGHBOURS_AFTER
 _SLOPE = 0.1
 _OWN_FRAME_LOGIT = 2.0
+_FINE = 3
 
 
 def vector_size(width: int) -> int:
@@ -107,11 +108,54 @@ class FusionDecoder(nn.Module):
         n = len(sound)
         features = self.head(torch.cat([vector.expand(n, -1), sound.to(vector.dtype)], 1))
         features = features.view(n, *self.shape)
-        for conv, skip in zip(self.convs, reversed(maps), strict=True):
+        for k, (conv, skip) in enumerate(zip(self.convs, reversed(maps), strict=True)):
             features = torch.cat([features, skip.expand(n, -1, -1, -1)], 1)
-            features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = nn.functional.leaky_relu(conv(features), _SLOPE)
-        return torch.tanh(self.picture(features).float())
+            if k < _FINE:
+                features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
+                features = nn.functional.leaky_relu(conv(features), _SLOPE)
+            else:
+                features = nn.functional.leaky_relu(_upsampled_conv(conv, features), _SLOPE)
+        return torch.tanh(nn.functional.pixel_shuffle(_phase_conv(self.picture, features), 2).float())
+
+
+def _taps_of_phases() -> Tensor:
+    """[2, 2, 3, 3]: for pixels of phase a (their row modulo 2) of a map twice as fine as another, which tap u
+    of a 3-tap filter meets phase b of the coarse row y - 1, y or y + 1 in which the pixel lies.
+    """
+    taps = torch.zeros(2, 2, 3, 3)
+    for phase in range(2):
+        for tap in range(3):
+            row = phase + tap - 1
+            taps[phase, row % 2, row // 2 + 1, tap] = 1
+    return taps
+
+
+_TAPS = _taps_of_phases()
+
+
+def _upsampled_conv(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """conv(up-sampled features) with its four phases as channels: [n, c, h, w] to [n, 4 o, h, w], of which
+    `pixel_shuffle` makes [n, o, 2 h, 2 w].
+
+    The up-sampled map, of which every value would be read nine times four, is never made.
+    """
+    taps = _TAPS.sum(1).to(conv.weight)
+    weight = torch.einsum("ayu,bxv,ocuv->oabcyx", taps, taps, conv.weight)
+    return _with_phases(conv, features, weight.flatten(0, 2))
+
+
+def _phase_conv(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """The same of a map that is as fine as the result, both with their phases as channels:
+    [n, 4 c, h, w] to [n, 4 o, h, w]. Few channels at full resolution are what convolutions are slowest at.
+    """
+    taps = _TAPS.to(conv.weight)
+    weight = torch.einsum("aiyu,bjxv,ocuv->oabcijyx", taps, taps, conv.weight)
+    return _with_phases(conv, features, weight.flatten(3, 5).flatten(0, 2))
+
+
+def _with_phases(conv: nn.Conv2d, features: Tensor, weight: Tensor) -> Tensor:
+    assert conv.bias is not None
+    return nn.functional.conv2d(features, weight, conv.bias.repeat_interleave(4), padding=1)
 
 
 class SmoothingFilter(nn.Module):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from nerfad.config import (
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.evaluation_sources import AvatarSource
-from nerfad.engine.fusion_data import cut_faces, fusion_split, person_windows
+from nerfad.engine.fusion_data import fusion_split, person_windows
+from nerfad.engine.joint_fusion import TARGETS_NAME, FusionTargets
 from nerfad.engine.pretrain_fusion import load_fusion, pretrain_fusion
 from nerfad.engine.render import Avatar
 from nerfad.engine.train import train
@@ -93,7 +95,7 @@ def test_a_fusion_that_learns_keeps_to_its_targets(data, fusion, tmp_path):
     train(config(data, fusion, tmp_path, steps=100, optim=optim))
     dataset, opened = load_dataset(data), load_fusion(fusion)
     frames, _ = fusion_split(dataset, opened.net.config)
-    _, targets, _ = cut_faces(dataset, opened.masker, frames, 32)
+    _, targets, _ = opened.audio_faces(dataset, frames)
 
     def error(voice: FusedVoice) -> float:
         faces = voice.faces(person_windows(voice.net, dataset), dataset.segments)[torch.from_numpy(frames)]
@@ -160,6 +162,43 @@ def test_resuming_keeps_the_fusion(data, fusion, tmp_path):
         torch.testing.assert_close(parts[key], whole[key], atol=5e-3, rtol=0)
     with pytest.raises(CheckpointError, match=r"was trained with fusion .*choose another --out"):
         train(config(data, tmp_path / "elsewhere", tmp_path / "parts", steps=6))
+
+
+def test_resuming_needs_the_run_s_folder_alone(data, fusion, tmp_path):
+    gone = shutil.copytree(fusion, tmp_path / "fusion")
+    train(config(data, gone, tmp_path / "parts", steps=3))
+    shutil.rmtree(gone)
+    assert train(TrainConfig(dataset=data, out=tmp_path / "parts", steps=5, preview_every_s=0.0)).step == 5
+    train(config(data, fusion, tmp_path / "whole", steps=5))
+    parts, whole = (checkpoint.load(tmp_path / name).part("fusion.decoder") for name in ("parts", "whole"))
+    for key in whole:
+        torch.testing.assert_close(parts[key], whole[key], atol=1e-3, rtol=0)
+
+
+def test_targets_come_back_as_they_were_made(data, fusion, tmp_path):
+    dataset, opened = load_dataset(data), load_fusion(fusion)
+    made = FusionTargets.of(opened, dataset, np.arange(20))
+    made.save(tmp_path)
+    again = FusionTargets.load(tmp_path)
+    for name in ("faces", "labels", "known"):
+        assert torch.equal(getattr(again, name), getattr(made, name))
+    assert again.losses.config == made.losses.config
+    torch.manual_seed(0)
+    decoded, rows = torch.rand(4, 3, 32, 32), torch.arange(4)
+    expected = made.loss(decoded, rows)
+    torch.manual_seed(0)
+    decoded = torch.rand(4, 3, 32, 32)
+    assert torch.equal(again.loss(decoded, rows), expected)
+    (tmp_path / TARGETS_NAME).write_bytes(b"no targets")
+    with pytest.raises(CheckpointError, match=r"fusion_targets\.safetensors: is damaged"):
+        FusionTargets.load(tmp_path)
+
+
+def test_a_run_without_targets_of_its_own_asks_the_fusion(data, fusion, tmp_path):
+    train(config(data, fusion, tmp_path, steps=2))
+    (tmp_path / TARGETS_NAME).unlink()
+    again = TrainConfig(dataset=data, out=tmp_path, steps=3, preview_every_s=0.0)
+    assert train(again).step == 3 and (tmp_path / TARGETS_NAME).is_file()
 
 
 def test_a_fusion_of_somebody_else_is_refused(data, fusion, tmp_path):

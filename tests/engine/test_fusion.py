@@ -15,7 +15,15 @@ from nerfad.cli.main import main
 from nerfad.config import AttentionConfig, ConfigError, FusionConfig, FusionWeights, from_dict, to_dict
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint, fusion_trainer, judge_fusion, pretrain_fusion
-from nerfad.engine.fusion_data import fusion_split, load_fusion_data, load_masker, neighbours_of, sound_config
+from nerfad.engine.attention_data import as_input
+from nerfad.engine.fusion_data import (
+    cut_crops,
+    fusion_split,
+    load_fusion_data,
+    load_masker,
+    neighbours_of,
+    sound_config,
+)
 from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_attention import pretrain_attention
 from nerfad.engine.pretrain_fusion import load_fusion
@@ -127,6 +135,65 @@ def test_the_ablations_leave_out_what_they_say(data, attention, tmp_path):
     fuse(data, attention, tmp_path / "masked", steps=1)
     masked = load_fusion(tmp_path / "masked").masker(crops, torch.rand(1, 2))
     assert (masked.float() - 127.5).abs().mean() < (crops.float() - 127.5).abs().mean()
+
+
+def changed_where(faces, others):
+    """Share of pixels in which Audio-faces differ by more than rounding."""
+    return float(((faces.float() - others.float()).abs() > 1.5).float().mean())
+
+
+def test_the_mask_of_a_target_is_its_own_or_one_for_all_frames(data, attention, tmp_path):
+    dataset = load_dataset(data)
+    settings = config(data, attention, tmp_path / "run", target_mask="own")
+    masker, _ = load_masker(settings, [dataset])
+    # A generator that has learnt: its mask follows picture and code.
+    torch.manual_seed(0)
+    for parameter in masker.generator.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    train, _ = fusion_split(dataset, sound_config("mel"))
+    _, crops, codes = cut_crops(dataset, masker.units, train, 32)
+    with torch.no_grad():
+        every = masker.generator(as_input(crops), codes).mask
+    assert float(every.std(0).max()) > 0.01, "masks that are all the same would prove nothing"
+    usual = int((codes - codes.median(0).values).square().sum(1).argmin())
+    expected = {"own": every, "pooled": every.mean(0), "reference": every[usual]}
+    found = {}
+    for name, mask in expected.items():
+        settings = dataclasses.replace(settings, target_mask=name)
+        made, _ = load_fusion_data(settings, dataclasses.replace(masker, target_mask=name))
+        truth = 127.5 + (1 - mask) * (crops.permute(0, 3, 1, 2) - 127.5)
+        assert (made.faces.permute(0, 3, 1, 2) - truth).abs().max() < 0.6, name
+        assert (made.masks is None) == (name == "own")
+        found[name] = made.faces
+    assert changed_where(found["own"], found["pooled"]) > 0
+    assert changed_where(found["pooled"], found["reference"]) > 0
+
+
+@pytest.mark.parametrize("target_mask", ["own", "pooled", "reference"])
+def test_an_opened_run_masks_as_in_training(data, attention, tmp_path, target_mask):
+    settings = config(data, attention, tmp_path / "run", target_mask=target_mask, steps=1)
+    run = pretrain_fusion.FusionRun(settings, None, None)
+    run.go()
+    fusion, dataset = load_fusion(tmp_path / "run"), load_dataset(data)
+    train, test = fusion_split(dataset, fusion.net.config)
+    _, faces, codes = fusion.audio_faces(dataset, train)
+    assert torch.equal(faces, run.data.faces) and torch.equal(codes, run.data.codes)
+    # Held-out frames have the training frames' mask, not one of their own.
+    frames, faces, codes = fusion.audio_faces(dataset, test)
+    _, crops, _ = cut_crops(dataset, run.masker.units, frames, 32)
+    assert torch.equal(faces, run.masker(crops, codes, run.data.masks))
+
+
+def test_older_runs_go_on_with_their_own_masks(data, attention, tmp_path):
+    fuse(data, attention, tmp_path / "run", target_mask="own", steps=1)
+    path = tmp_path / "run/checkpoint.json"
+    meta = json.loads(path.read_text())
+    del meta["config"]["target_mask"]
+    path.write_text(json.dumps(meta))
+    assert load_fusion(tmp_path / "run").masker.target_mask == "own"
+    assert fuse(data, attention, tmp_path / "run", target_mask="own", steps=2).step == 2
+    with refused("trained with target_mask own, not pooled"):
+        fuse(data, attention, tmp_path / "run", steps=3)
 
 
 def test_a_reference_is_never_its_own_target(data, attention, tmp_path):
@@ -276,6 +343,7 @@ def test_a_clip_that_is_too_short_is_refused(tmp_path):
         ({"size": 50}, "--size must be a multiple of 16"),
         ({"width": 0}, "--width must be at least 1"),
         ({"reference": "target"}, "--reference must be one of fixed, random, not 'target'"),
+        ({"target_mask": "mean"}, "--target-mask must be one of own, pooled, reference, not 'mean'"),
         ({"features": "hubert"}, "--features must be auto, or speech, phones, mel joined by"),
         ({"datasets": ()}, "at least one data set"),
     ],

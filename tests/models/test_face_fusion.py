@@ -85,6 +85,21 @@ def test_paper_sizes():
     assert decoder(vector, maps, torch.zeros(1, AUDIO_SIZE)).shape == (1, 3, 112, 112)
 
 
+def test_convolutions_by_phases_are_those_of_the_fine_map():
+    """D computes its last two convolutions on coarse maps; written out, they are ordinary ones."""
+    torch.manual_seed(0)
+    decoder = FusionDecoder(32, 2).double()
+    vector, maps = FaceEncoder(32, 2).double()(torch.rand(2, 3, 32, 32, dtype=torch.float64))
+    sound = torch.randn(2, AUDIO_SIZE, dtype=torch.float64)
+    relu = torch.nn.functional.leaky_relu
+    features = decoder.head(torch.cat([vector, sound], 1)).view(2, *decoder.shape)
+    for conv, skip in zip(decoder.convs, reversed(maps), strict=True):
+        features = torch.cat([features, skip], 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        features = relu(conv(features), 0.1)
+    expected = torch.tanh(decoder.picture(features))
+    torch.testing.assert_close(decoder(vector, maps, sound), expected.float(), atol=1e-6, rtol=1e-5)
+
+
 def test_one_reference_for_all_frames_equals_copies_of_it():
     torch.manual_seed(0)
     fusion, reference = FaceFusion(32, 4), torch.rand(1, 3, 32, 32)
