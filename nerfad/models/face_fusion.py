@@ -114,6 +114,7 @@ class FusionDecoder(nn.Module):
                 features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
                 features = nn.functional.leaky_relu(conv(features), _SLOPE)
             else:
+                assert isinstance(conv, nn.Conv2d)
                 features = nn.functional.leaky_relu(_upsampled_conv(conv, features), _SLOPE)
         return torch.tanh(nn.functional.pixel_shuffle(_phase_conv(self.picture, features), 2).float())
 
