@@ -20,9 +20,10 @@ from nerfad.config import (
 )
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
+from nerfad.engine.attention_data import as_input
 from nerfad.engine.evaluation_sources import AvatarSource
 from nerfad.engine.fusion_data import fusion_split, person_windows
-from nerfad.engine.joint_fusion import TARGETS_NAME, FusionTargets
+from nerfad.engine.joint_fusion import TARGETS_NAME, FusionTargets, joint_conditions
 from nerfad.engine.pretrain_fusion import load_fusion, pretrain_fusion
 from nerfad.engine.render import Avatar
 from nerfad.engine.train import train
@@ -103,6 +104,29 @@ def test_a_fusion_that_learns_keeps_to_its_targets(data, fusion, tmp_path):
 
     started = FusedVoice.of(opened, 0, dataset.fps)
     assert error(Avatar.load(tmp_path).voice) < 0.8 * error(started)
+
+
+def test_a_step_shows_real_faces_or_fused_ones(data, fusion, monkeypatch):
+    """`true_code_share` is that of the steps; frames without a target are fused in every step."""
+    dataset, opened = load_dataset(data), load_fusion(fusion)
+    voice, frames = FusedVoice.of(opened, 0, dataset.fps), np.arange(20)
+    targets = FusionTargets.of(opened, dataset, frames)
+    targets.known[3] = False
+    joint = joint_conditions(voice, targets, dataset, frames)
+    rows, chance, seen = torch.arange(4), torch.Generator().manual_seed(0), []
+    encode = voice.encode_pictures
+    monkeypatch.setattr(voice, "encode_pictures", lambda faces: seen.append(faces.detach()) or encode(faces))
+
+    def drawn(share):
+        joint.draw(rows, OptimConfig(true_code_share=share), chance)
+        return (seen.pop() - as_input(targets.faces[rows])).abs().amax((1, 2, 3)), joint.loss()
+
+    off, loss = drawn(1.0)
+    assert off[:3].max() == 0 and off[3] > 0.1 and float(loss.detach()) == 0
+    off, loss = drawn(0.0)
+    assert off.min() > 0.1 and float(loss.detach()) > 0
+    fused = [float(drawn(0.5)[1].detach()) > 0 for _ in range(40)]
+    assert 10 < sum(fused) < 30
 
 
 def test_a_run_from_before_the_fusion_learnt_along_goes_on_with_a_still_one(data, fusion, tmp_path):
