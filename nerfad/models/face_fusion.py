@@ -19,7 +19,6 @@ NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER = 4, 3
 N_NEIGHBOURS = NEIGHBOURS_BEFORE + 1 + NEIGHBOURS_AFTER
 _SLOPE = 0.1
 _OWN_FRAME_LOGIT = 2.0
-_FINE = 3
 
 
 def vector_size(width: int) -> int:
@@ -108,14 +107,14 @@ class FusionDecoder(nn.Module):
         n = len(sound)
         features = self.head(torch.cat([vector.expand(n, -1), sound.to(vector.dtype)], 1))
         features = features.view(n, *self.shape)
-        for k, (conv, skip) in enumerate(zip(self.convs, reversed(maps), strict=True)):
+        *coarse, finest = self.convs
+        assert isinstance(finest, nn.Conv2d)
+        for conv, skip in zip(coarse, reversed(maps[1:]), strict=True):
             features = torch.cat([features, skip.expand(n, -1, -1, -1)], 1)
-            if k < _FINE:
-                features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
-                features = nn.functional.leaky_relu(conv(features), _SLOPE)
-            else:
-                assert isinstance(conv, nn.Conv2d)
-                features = nn.functional.leaky_relu(_upsampled_conv(conv, features), _SLOPE)
+            features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = nn.functional.leaky_relu(conv(features), _SLOPE)
+        features = torch.cat([features, maps[0].expand(n, -1, -1, -1)], 1)
+        features = nn.functional.leaky_relu(_upsampled_conv(finest, features), _SLOPE)
         return torch.tanh(nn.functional.pixel_shuffle(_phase_conv(self.picture, features), 2).float())
 
 
@@ -136,9 +135,7 @@ _TAPS = _taps_of_phases()
 
 def _upsampled_conv(conv: nn.Conv2d, features: Tensor) -> Tensor:
     """conv(up-sampled features) with its four phases as channels: [n, c, h, w] to [n, 4 o, h, w], of which
-    `pixel_shuffle` makes [n, o, 2 h, 2 w].
-
-    The up-sampled map, of which every value would be read nine times four, is never made.
+    `pixel_shuffle` makes [n, o, 2 h, 2 w]; the up-sampled map is never made.
     """
     taps = _TAPS.sum(1).to(conv.weight)
     weight = torch.einsum("ayu,bxv,ocuv->oabcyx", taps, taps, conv.weight)
