@@ -278,6 +278,24 @@ NERFAD_INLINE Floats<(F << D)> load_cell(const void* table, const CellGroup<D>& 
   return r;
 }
 
+// The same from an expanded level, whose cells are bundles in memory.
+template <class S, int D, int F>
+NERFAD_INLINE Floats<(F << D)> load_expanded(const GridCells& cells, uint32_t lowest) {
+  const S* from = static_cast<const S*>(cells.corners) + (static_cast<size_t>(lowest) * F << D);
+  Floats<(F << D)> r;
+  if constexpr (sizeof(S) == 4) {
+    r = load_floats<(F << D)>(from);
+  } else if constexpr ((F << D) == 4) {
+    const __m128i raw = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    r.v = _mm256_castps256_ps128(widen_vector(raw, S{}));
+  } else {
+    for (int k = 0; k < (F << D) / 8; ++k) {
+      r.v[k] = widen_vector(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8 * k)), S{});
+    }
+  }
+  return r;
+}
+
 template <int D, int F>
 NERFAD_INLINE Floats<F> interpolate_cell(const Floats<(F << D)>& cell, const CellGroup<D>& group, int lane) {
   if constexpr (D == 3) {
@@ -289,18 +307,21 @@ NERFAD_INLINE Floats<F> interpolate_cell(const Floats<(F << D)>& cell, const Cel
 }
 
 // Encodes n positions (a multiple of kLanes of each axis must be readable) in one level: sample i's features
-// at features[i * stride .. i * stride + F).
+// at features[i * stride .. i * stride + F). With cells, the level is one of the expanded ones.
 template <class S, int D, int F>
 __attribute__((noinline)) void encode_level(const GridLevel& level, bool smoothstep, const void* table,
-                                            const float* const* positions, int64_t n, float* features,
-                                            int64_t stride) {
+                                            const GridCells* cells, const float* const* positions, int64_t n,
+                                            float* features, int64_t stride) {
   CellGroup<D> group;
   for (int64_t i = 0; i < n; i += kLanes) {
     find_cells<D, false>(level, smoothstep, positions, i, group);
     const int lanes = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
     Floats<(F << D)> cell;
     for (int lane = 0; lane < lanes; ++lane) {
-      if (!(group.repeats >> lane & 1)) cell = load_cell<S, D, F>(table, group, lane);
+      if (!(group.repeats >> lane & 1)) {
+        cell = cells ? load_expanded<S, D, F>(*cells, group.entry[0][lane])
+                     : load_cell<S, D, F>(table, group, lane);
+      }
       store_floats(features + (i + lane) * stride, interpolate_cell<D, F>(cell, group, lane));
     }
   }
@@ -310,13 +331,14 @@ __attribute__((noinline)) void encode_level(const GridLevel& level, bool smooths
 // up to a multiple of kLanes), in all levels: features[i * stride + level * n_features + f]. The table's
 // bytes are those of GridEncodeFwd.
 [[maybe_unused]] void grid_encode_tile(const GridShape& shape, TableType table_type, const void* table,
-                                       const float* const* positions, int n, float* features,
-                                       int64_t stride) {
+                                       const GridCells& cells, const float* const* positions, int n,
+                                       float* features, int64_t stride) {
   grid_dispatch_float32(table_type, shape, [&](auto s, auto d, auto f) {
     using S = decltype(s);
     constexpr int D = decltype(d)::value, F = decltype(f)::value;
     for (int l = 0; l < shape.n_levels; ++l) {
-      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, positions, n, features + l * F, stride);
+      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, l < cells.n_levels ? &cells : nullptr,
+                            positions, n, features + l * F, stride);
     }
   });
 }

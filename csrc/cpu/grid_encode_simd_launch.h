@@ -65,7 +65,8 @@ void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, cons
     const float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
     float* features = p.scratch + layout.features + level * layout.level_stride + first * F;
-    encode_level<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table, axes, n, features, F);
+    encode_level<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
+                          level < p.cells.n_levels ? &p.cells : nullptr, axes, n, features, F);
   });
   for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* out = p.features + first * n_levels * F;

@@ -9,7 +9,7 @@ namespace {
 struct VectorEncode {
   static void run(const RadianceFieldFwd<float>& p, const float* const* axes, int n, float* features,
                   int stride) {
-    grid_encode_tile(p.grid, p.table_type, p.table, axes, n, features, stride);
+    grid_encode_tile(p.grid, p.table_type, p.table, {}, axes, n, features, stride);
   }
 };
 

@@ -14,7 +14,8 @@ struct PortableEncode {
     for (int i = 0; i < n; ++i) {
       for (int a = 0; a < 3; ++a) positions[3 * i + a] = b.axes[a][i];
     }
-    const GridEncodeFwd<float> grid{positions, p.table, b.features, nullptr, n, p.table_type, p.grid};
+    const GridEncodeFwd<float> grid{positions, p.table,      b.features, nullptr,
+                                    n,         p.table_type, p.grid,     p.cells};
     grid_dispatch_float32(p.table_type, p.grid, [&](auto s, auto d, auto f) {
       if constexpr (decltype(d)::value == 3) {
         for (int l = 0; l < p.grid.n_levels; ++l) {

@@ -6,13 +6,6 @@
 
 namespace nerfad {
 
-template <int D>
-__device__ __forceinline__ float corner_weight(const GridCell<float, D>& cell, int corner) {
-  float w = 1;
-  for (int a = 0; a < D; ++a) w *= corner >> a & 1 ? cell.weight[a] : 1.0f - cell.weight[a];
-  return w;
-}
-
 // float32 sums; two or four at a time where the hardware has it (sm_90 and later).
 template <int F>
 __device__ __forceinline__ void add_to_entry(float* entry, const float (&values)[F]) {
@@ -88,7 +81,7 @@ __global__ void grid_encode_bwd_table_kernel(const GridEncodeBwd<float> p, const
   const int end = later ? __ffs(static_cast<int>(later)) - 1 : 32;
   for (int corner = 0; corner < (1 << D); ++corner) {
     float values[F];
-    for (int f = 0; f < F; ++f) values[f] = corner_weight(s.cell, corner) * s.grad[f];
+    for (int f = 0; f < F; ++f) values[f] = grid_corner_weight(s.cell, corner) * s.grad[f];
     for (int d = 1; by_runs && d < 32; d *= 2) {
       for (int f = 0; f < F; ++f) {
         const float other = __shfl_down_sync(~0u, values[f], d);
@@ -138,7 +131,7 @@ __global__ void grid_encode_bwd_fixed_kernel(const GridEncodeBwd<float> p, const
   if (!s.touched || !(largest < HUGE_VALF)) return;
   const double scale = ldexp(1.0, fixed_exponent(largest, p.fwd.n));
   for (int corner = 0; corner < (1 << D); ++corner) {
-    const float w = corner_weight(s.cell, corner);
+    const float w = grid_corner_weight(s.cell, corner);
     const int64_t entry = grid_entry<D>(p.fwd.shape.levels[level_index], s.cell.vertex, corner);
     for (int f = 0; f < F; ++f) {
       const long long value = llrint(static_cast<double>(w * s.grad[f]) * scale);

@@ -7,26 +7,13 @@
 
 namespace nerfad {
 
-// All corners are loaded before any is used.
 template <class S, int D, int F>
 __global__ void grid_encode_fwd_kernel(const GridEncodeFwd<float> p) {
   const int64_t i = thread_index();
   if (i >= p.n) return;
   const int l = static_cast<int>(blockIdx.y);
-  const GridLevel& level = p.shape.levels[l];
-  const GridCell<float, D> cell = grid_cell<float, D>(level, p.shape.smoothstep, p.positions + i * D);
-  const auto* table = static_cast<const GridEntry<S, F>*>(p.table);
-  GridEntry<S, F> entries[1 << D];
-#pragma unroll
-  for (int corner = 0; corner < (1 << D); ++corner) {
-    load_entry(table + grid_entry<D>(level, cell.vertex, corner), entries[corner]);
-  }
-  GridEntry<float, F> sum{};
-#pragma unroll
-  for (int corner = 0; corner < (1 << D); ++corner) {
-    const float w = corner_weight(cell, corner);
-    for (int f = 0; f < F; ++f) sum.v[f] += w * widen(entries[corner].v[f]);
-  }
+  GridEntry<float, F> sum;
+  encode_level<S, D, F>(p.shape, p.table, p.cells, l, p.positions + i * D, sum.v);
   *reinterpret_cast<GridEntry<float, F>*>(p.features + (i * p.shape.n_levels + l) * F) = sum;
 }
 

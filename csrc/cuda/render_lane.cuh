@@ -88,7 +88,7 @@ struct MarchedRay {
       ray.slope[a] = slope[a];
       position[a] = render_position(ray, p.rays.grid.resolution, sample, a);
     }
-    encode_position(p.grid, p.table_type, p.table, position, put);
+    encode_position(p, position, put);
   }
 };
 

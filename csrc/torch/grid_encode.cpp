@@ -2,11 +2,13 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <tuple>
 #include <vector>
 
 #include "check.h"
 #include "dispatch.h"
+#include "grid_check.h"
 
 namespace nerfad {
 
@@ -42,29 +44,9 @@ GridShape check_inputs(const Tensor& positions, const Tensor& table, const std::
   check_float_or_double(kOp, positions, "positions");
   const Check check(kOp, positions);
   check.shape(positions, "positions", {kAny, kAny});
-  const int64_t n_dims = positions.size(1), n_levels = static_cast<int64_t>(resolutions.size());
+  const int64_t n_dims = positions.size(1);
   check.that(n_dims == 2 || n_dims == 3, "positions must have 2 or 3 columns, got " + std::to_string(n_dims));
-  check.shape(table, "table", {kAny, kAny});
-  const int64_t n_features = table.size(1);
-  check.that(n_features == 1 || n_features == 2 || n_features == 4 || n_features == 8,
-             "table must have 1, 2, 4 or 8 columns, got " + std::to_string(n_features));
-  check.that(n_levels >= 1 && n_levels <= kMaxGridLevels, "there must be 1 to 32 levels");
-  check.that(log2_table_size >= 3 && log2_table_size <= 24 && kind >= 0 && kind <= 2,
-             "log2_table_size must be in 3..24 and kind in 0..2");
-  for (int64_t r : resolutions) check.that(r >= 1 && r <= (1 << 20), "resolutions must be in 1..2^20");
-  if (static_cast<GridKind>(kind) == GridKind::kDense) {
-    for (int64_t r : resolutions) {
-      check.that(std::pow(static_cast<double>(r + 1), n_dims) < (1 << 28), "a dense level is too large");
-    }
-  }
-  const GridShape shape = make_grid_shape(
-      static_cast<int>(n_dims), static_cast<int>(n_features), resolutions.data(), static_cast<int>(n_levels),
-      static_cast<int>(log2_table_size), static_cast<GridKind>(kind), smoothstep);
-  check.shape(table, "table", {shape.n_entries(), n_features});
-  const auto address = reinterpret_cast<uintptr_t>(table.data_ptr());
-  check.that(table.size(0) == 0 || address % 16 == 0 || address % (n_features * table.element_size()) == 0,
-             "table must start at a multiple of its row size; call .clone() on it");
-  return shape;
+  return check_grid(check, table, n_dims, resolutions, log2_table_size, kind, smoothstep);
 }
 
 template <class T>
@@ -85,14 +67,16 @@ Tensor make_scratch(const Tensor& like, int64_t size) {
 }
 
 Tensor grid_encode_fwd(const Tensor& positions, const Tensor& table, std::vector<int64_t> resolutions,
-                       int64_t log2_table_size, int64_t kind, bool smoothstep) {
+                       int64_t log2_table_size, int64_t kind, bool smoothstep, std::optional<Tensor> cells) {
   const GridShape shape = check_inputs(positions, table, resolutions, log2_table_size, kind, smoothstep);
+  const GridCells expanded = check_cells(Check(kOp, positions), cells, table, shape);
   const int64_t n = positions.size(0);
   Tensor features = torch::stable::new_empty(positions, {n, shape.n_outputs()});
   const Tensor scratch = make_scratch(positions, grid_encode_fwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeFwd<T> p = inputs<T>(positions, table, shape);
+    p.cells = expanded;
     p.features = features.mutable_data_ptr<T>();
     p.scratch = scratch.mutable_data_ptr<T>();
     dispatch<GridEncodeFwd<T>>(kOp, "grid_encode_fwd", p, positions, &grid_encode_fwd_cpu<T>);
@@ -134,7 +118,7 @@ std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor
 STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
   m.def(
       "grid_encode_fwd(Tensor positions, Tensor table, int[] resolutions, int log2_table_size, int kind, "
-      "bool smoothstep) -> Tensor");
+      "bool smoothstep, Tensor? cells=None) -> Tensor");
   m.def(
       "grid_encode_bwd(Tensor positions, Tensor table, int[] resolutions, int log2_table_size, int kind, "
       "bool smoothstep, Tensor grad_features, bool needs_positions, bool needs_table, bool deterministic) -> "

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "dispatch.h"
 #include "field_check.h"
+#include "grid_check.h"
 
 namespace nerfad {
 
@@ -26,11 +27,13 @@ MlpPrecision precision_of(const Check& check, bool bfloat16, const Tensor& rays)
 }
 
 // grid: see field_check.h.
-void check_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& grid, RenderRays& p) {
+void check_table(const Check& check, const Tensor& table, const std::vector<int64_t>& grid,
+                 const std::optional<Tensor>& cells, RenderRays& p) {
   check.shape(table, "table", {kAny, kAny});
   p.table_type = field_table_type(check, table, false);
   p.grid = field_grid(check, table, grid);
   p.table = table.data_ptr();
+  p.cells = check_cells(check, cells, table, p.grid);
 }
 
 struct Networks {
@@ -132,12 +135,12 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
     std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
     const Tensor& color_params, std::vector<int64_t> color, std::optional<Tensor> cond,
     std::optional<Tensor> background, double early_stop_eps, int64_t max_samples_per_ray, double density_bias,
-    double cone_angle, int64_t image_width, bool bfloat16) {
+    double cone_angle, int64_t image_width, bool bfloat16, std::optional<Tensor> cells) {
   const Check check(kOp, rays_o);
   RenderRays p{};
   check_rays(check, {rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, cone_angle},
              p);
-  check_grid(check, table, grid, p);
+  check_table(check, table, grid, cells, p);
   check_networks(check, {sigma_params, sigma, color_params, color, cond}, p.grid.n_outputs(),
                  "the grid's outputs", p);
   check.that(max_samples_per_ray >= 0 && max_samples_per_ray <= kMarchMaxSteps,
@@ -199,9 +202,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
       "density_bitfield, int resolution, float step_size, Tensor table, int[] grid, Tensor sigma_params, "
       "int[] "
       "sigma, Tensor color_params, int[] color, Tensor? cond, Tensor? background, float early_stop_eps, int "
-      "max_samples_per_ray, float density_bias, float cone_angle, int image_width, bool bfloat16) -> "
-      "(Tensor, "
-      "Tensor, Tensor)");
+      "max_samples_per_ray, float density_bias, float cone_angle, int image_width, bool bfloat16, "
+      "Tensor? cells=None) -> (Tensor, Tensor, Tensor)");
   m.def(
       "render_cached(Tensor features, Tensor t_starts, Tensor t_ends, Tensor packed_info, Tensor rays_d, "
       "Tensor "

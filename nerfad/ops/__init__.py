@@ -3,6 +3,7 @@
 from nerfad.ops._backend import backend, emulated_cuda, use_backend
 from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, conditioned_mlp
+from nerfad.ops.expand_cells import expand_cells
 from nerfad.ops.field_conditions import field_conditions
 from nerfad.ops.freq_encode import freq_encode
 from nerfad.ops.gather_features import gather_features
@@ -28,6 +29,7 @@ __all__ = [
     "composite",
     "conditioned_mlp",
     "emulated_cuda",
+    "expand_cells",
     "field_conditions",
     "freq_encode",
     "gather_features",

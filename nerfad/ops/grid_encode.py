@@ -11,7 +11,9 @@ from nerfad.ops.reference import grid_encode as reference
 __all__ = ["GridSpec", "grid_encode"]
 
 
-def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
+def grid_encode(
+    positions: Tensor, table: Tensor, spec: GridSpec, cells: Tensor | None = None
+) -> Tensor:
     r"""Interpolates the features of every level of a multi-resolution grid (instant-ngp, eq. 1 to 4).
 
     .. math::
@@ -25,6 +27,8 @@ def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
         positions: [n, n_dims] float32 (float64 on the CPU) in [0, 1]; values outside are clamped.
         table: [spec.n_entries, n_features] float32, float16 or bfloat16 (float64 with float64 positions).
         spec: levels, resolutions and kind of the grid.
+        cells: the coarse levels of the same table from `expand_cells`, read instead of them: the same
+            features, bit for bit. For inference: the table must not ask for a gradient.
 
     Returns:
         [n, n_levels * n_features] in the dtype of positions, level by level.
@@ -35,7 +39,8 @@ def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
     integers of 64 bits, which gives the same bits in every run, a little more exactly and more slowly.
 
     Raises:
-        RuntimeError: a shape, dtype or device is wrong; the message names the argument.
+        RuntimeError: a shape, dtype or device is wrong, or the table asks for a gradient although there are
+            cells; the message names the argument.
 
     Example:
         >>> import torch
@@ -46,9 +51,14 @@ def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
         >>> grid_encode(torch.tensor([[0.5, 0.5], [1.0, 1.0]]), table, spec).tolist()
         [[2.0], [8.0]]
     """
+    if cells is not None and table.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(
+            "grid_encode: cells are a copy that a table's gradient does not reach; leave them out where the "
+            "table learns, or call within torch.no_grad()"
+        )
     if not _backend.is_native():
-        return reference.grid_encode(positions, table, spec)
-    return _native.ops().grid_encode_fwd(positions, table, *_geometry(spec))
+        return reference.grid_encode(positions, table, spec, cells=cells)
+    return _native.ops().grid_encode_fwd(positions, table, *_geometry(spec), cells)
 
 
 def _geometry(spec: GridSpec) -> tuple[list[int], int, int, bool]:
@@ -60,7 +70,7 @@ def _geometry(spec: GridSpec) -> tuple[list[int], int, int, bool]:
     )
 
 
-def _fake_fwd(positions, table, resolutions, log2_table_size, kind, smoothstep):
+def _fake_fwd(positions, table, resolutions, log2_table_size, kind, smoothstep, cells=None):
     return positions.new_empty((positions.shape[0], len(resolutions) * table.shape[1]))
 
 
@@ -85,7 +95,7 @@ def _fake_bwd(
 
 
 def _setup_context(ctx, inputs, output):
-    positions, table, *ctx.geometry = inputs
+    positions, table, *ctx.geometry, _ = inputs
     ctx.save_for_backward(positions, table)
 
 
@@ -104,7 +114,7 @@ def _backward(ctx, grad):
     return (
         grad_positions if needs_positions else None,
         grad_table.to(table.dtype) if needs_table else None,
-        *(None,) * 4,
+        *(None,) * 5,
     )
 
 

@@ -38,6 +38,7 @@ def render_rays_fused(
     cone_angle: float = 0.0,
     image_width: int = 0,
     precision: Precision = "float32",
+    cells: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Renders rays without ever writing a tensor per sample.
 
@@ -75,6 +76,7 @@ def render_rays_fused(
             CUDA warps then take 8 x 4 pixels, whose rays march alike. Changes no result.
         precision: of the networks' products on the CPU, as in `conditioned_mlp`; the shares of the condition
             and of the view are float32 in both. CUDA kernels take "float32" only.
+        cells: the coarse levels of table from `expand_cells`, read instead of them. Changes no result.
 
     Returns:
         colors [n_rays, 3], opacities [n_rays], depths [n_rays] (sum of w * t_mid, world units).
@@ -102,7 +104,7 @@ def render_rays_fused(
         return reference.render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size, table, grid_spec),
             *(sigma_params, sigma_spec, color_params, color_spec, cond, background),
-            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, precision),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, precision, cells),
         )
     if grid_spec.n_dims != 3:
         raise RuntimeError(f"render_rays_fused: grid_spec must have 3 dimensions, got {grid_spec.n_dims}")
@@ -112,7 +114,7 @@ def render_rays_fused(
             *(rays_o, rays_d, t_min, t_max, aabb, density_bitfield, resolution, step_size),
             *(table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
             *(color_params, mlp_numbers(view_as_input(color_spec)), cond, background),
-            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, image_width, bfloat16),
+            *(early_stop_eps, max_samples_per_ray, density_bias, cone_angle, image_width, bfloat16, cells),
         )
 
 

@@ -34,6 +34,13 @@ struct GridShape {
   int64_t n_entries() const { return int64_t(levels[n_levels - 1].offset) + levels[n_levels - 1].size; }
 };
 
+// The first levels of a table, none of which is hashed, with the corners of each cell behind one another: the
+// cell whose lowest corner is entry i of the table is row i (expand_cells.h).
+struct GridCells {
+  const void* corners = nullptr;  // [entries of these levels, 2^n_dims, n_features] of the table's type
+  int32_t n_levels = 0;
+};
+
 template <class T>
 struct GridEncodeFwd {
   const T* positions;  // [n, n_dims], clamped to [0, 1]
@@ -43,6 +50,7 @@ struct GridEncodeFwd {
   int64_t n;
   TableType table_type;
   GridShape shape;
+  GridCells cells{};  // read instead of the table; their values are the same
 };
 
 template <class T>
@@ -122,6 +130,13 @@ NERFAD_HD uint32_t grid_entry(const GridLevel& level, const uint32_t* vertex, in
   return level.offset + (index & level.mask);
 }
 
+template <class T, int D>
+NERFAD_HD T grid_corner_weight(const GridCell<T, D>& cell, int corner) {
+  T w = 1;
+  for (int a = 0; a < D; ++a) w *= corner >> a & 1 ? cell.weight[a] : T(1) - cell.weight[a];
+  return w;
+}
+
 // ---- Per-element maths. S is the table's storage type, F the features per level.
 
 template <class S, int F>
@@ -129,18 +144,28 @@ struct alignas(sizeof(S) * F <= 16 ? sizeof(S) * F : 16) GridEntry {
   S v[F];
 };
 
+// The corners of a cell of an expanded level.
+template <class S, int D, int F>
+NERFAD_HD const GridEntry<S, F>* grid_cell_corners(const GridCells& cells, const GridLevel& level,
+                                                   const uint32_t* vertex) {
+  return static_cast<const GridEntry<S, F>*>(cells.corners) +
+         (static_cast<int64_t>(grid_entry<D>(level, vertex, 0)) << D);
+}
+
 // A position's features in level l.
 template <class T, class S, int D, int F>
 NERFAD_HD void grid_interpolate(const GridShape& shape, const void* entries, const T* position, int l,
-                                T* features) {
+                                T* features, const GridCells& cells = {}) {
   const GridLevel& level = shape.levels[l];
   const GridCell<T, D> cell = grid_cell<T, D>(level, shape.smoothstep, position);
   const auto* table = static_cast<const GridEntry<S, F>*>(entries);
+  const bool expanded = l < cells.n_levels;
+  const auto* corners = expanded ? grid_cell_corners<S, D, F>(cells, level, cell.vertex) : nullptr;
   T sum[F] = {};
   for (int corner = 0; corner < (1 << D); ++corner) {
-    T w = 1;
-    for (int a = 0; a < D; ++a) w *= corner >> a & 1 ? cell.weight[a] : T(1) - cell.weight[a];
-    const GridEntry<S, F> entry = table[grid_entry<D>(level, cell.vertex, corner)];
+    const T w = grid_corner_weight(cell, corner);
+    const GridEntry<S, F> entry =
+        expanded ? corners[corner] : table[grid_entry<D>(level, cell.vertex, corner)];
     for (int f = 0; f < F; ++f) sum[f] += w * widen(entry.v[f]);
   }
   for (int f = 0; f < F; ++f) features[f] = sum[f];
@@ -149,7 +174,7 @@ NERFAD_HD void grid_interpolate(const GridShape& shape, const void* entries, con
 template <class T, class S, int D, int F>
 NERFAD_HD void grid_encode_fwd_point(const GridEncodeFwd<T>& p, int64_t i, int l) {
   grid_interpolate<T, S, D, F>(p.shape, p.table, p.positions + i * D, l,
-                               p.features + (i * p.shape.n_levels + l) * F);
+                               p.features + (i * p.shape.n_levels + l) * F, p.cells);
 }
 
 // Calls add(entry, values[F]) for every corner.
@@ -160,8 +185,7 @@ NERFAD_HD void grid_encode_bwd_table_point(const GridEncodeBwd<T>& p, int64_t i,
   const GridLevel& level = shape.levels[l];
   const GridCell<T, D> cell = grid_cell<T, D>(level, shape.smoothstep, p.fwd.positions + i * D);
   for (int corner = 0; corner < (1 << D); ++corner) {
-    T w = 1;
-    for (int a = 0; a < D; ++a) w *= corner >> a & 1 ? cell.weight[a] : T(1) - cell.weight[a];
+    const T w = grid_corner_weight(cell, corner);
     T values[F];
     for (int f = 0; f < F; ++f) values[f] = w * grad[f];
     add(grid_entry<D>(level, cell.vertex, corner), values);

@@ -26,6 +26,7 @@ struct RenderRays {
   RenderSamples samples;  // if they are given, grid and table are not read
   GridShape grid;         // n_dims is 3
   const void* table;      // [n_entries, n_features] of table_type
+  GridCells cells;        // read instead of the table
   MlpShape sigma;         // grid features and condition -> log density and geometry code
   MlpShape color;         // geometry code and view coefficients -> rgb
   const float* sigma_params;

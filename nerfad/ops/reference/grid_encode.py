@@ -17,36 +17,52 @@ PRIMES = (1, 2654435761, 805459861)
 
 
 def grid_encode(
-    positions: Tensor, table: Tensor, spec: GridSpec, lookup: str = "index", batched: bool = False
+    positions: Tensor,
+    table: Tensor,
+    spec: GridSpec,
+    lookup: str = "index",
+    batched: bool = False,
+    cells: Tensor | None = None,
 ) -> Tensor:
     """See `nerfad.ops.grid_encode`. `lookup` is "index" or "embedding"; `batched` handles all levels at
-    once."""  # Gradients of a half or bfloat16 table are summed in the positions' precision and rounded once.
+    once, without cells."""
+    # Gradients of a half or bfloat16 table are summed in the positions' precision and rounded once.
     table = table.to(positions.dtype)
     positions = positions.clamp(0, 1)
     if batched:
         return _encode_all_levels(positions, table, spec, lookup)
-    features = [_encode_level(positions, table, spec, level, lookup) for level in range(spec.n_levels)]
+    n_expanded = 0 if cells is None else spec.offsets.index(len(cells))
+    features = [
+        _encode_level(positions, table, spec, level, lookup, cells if level < n_expanded else None)
+        for level in range(spec.n_levels)
+    ]
     return torch.cat(features, -1)
 
 
-def _encode_level(positions: Tensor, table: Tensor, spec: GridSpec, level: int, lookup: str) -> Tensor:
+def _encode_level(
+    positions: Tensor, table: Tensor, spec: GridSpec, level: int, lookup: str, cells: Tensor | None
+) -> Tensor:
     resolution = spec.resolutions[level]
     scaled = positions * resolution
     cell = scaled.detach().floor().clamp_(max=resolution - 1)
-    corners = _corners(spec.n_dims, positions.device)
-    vertices = cell.long()[:, None, :] + corners
-    weights = _corner_weights(scaled - cell, corners, spec)
-    return (_read(table, entry_index(vertices, spec, level), lookup) * weights[..., None]).sum(1)
+    offsets = corners(spec.n_dims, positions.device)
+    vertices = cell.long()[:, None, :] + offsets
+    weights = _corner_weights(scaled - cell, offsets, spec)
+    if cells is not None:
+        entries = cells[entry_index(cell.long(), spec, level)]
+    else:
+        entries = _read(table, entry_index(vertices, spec, level), lookup)
+    return (entries * weights[..., None]).sum(1)
 
 
 def _encode_all_levels(positions: Tensor, table: Tensor, spec: GridSpec, lookup: str) -> Tensor:
     resolutions = positions.new_tensor(spec.resolutions)[:, None]
     scaled = positions[:, None, :] * resolutions  # [n, levels, dims]
     cell = torch.minimum(scaled.detach().floor(), resolutions - 1)
-    corners = _corners(spec.n_dims, positions.device)
-    vertices = cell.long()[:, :, None, :] + corners
+    offsets = corners(spec.n_dims, positions.device)
+    vertices = cell.long()[:, :, None, :] + offsets
     index = torch.stack([entry_index(vertices[:, k], spec, k) for k in range(spec.n_levels)], 1)
-    weights = _corner_weights(scaled - cell, corners, spec)
+    weights = _corner_weights(scaled - cell, offsets, spec)
     return (_read(table, index, lookup) * weights[..., None]).sum(2).flatten(1)
 
 
@@ -67,7 +83,7 @@ def entry_index(vertices: Tensor, spec: GridSpec, level: int) -> Tensor:
     return index + spec.offsets[level]
 
 
-def _corners(n_dims: int, device: torch.device) -> Tensor:
+def corners(n_dims: int, device: torch.device) -> Tensor:
     """[2^n_dims, n_dims], the first axis changing fastest."""
     corners = [c[::-1] for c in itertools.product((0, 1), repeat=n_dims)]
     return torch.tensor(corners, device=device)

@@ -31,9 +31,10 @@ def radiance_field(
     cond_index: Tensor | None = None,
     density_bias: float = 0.0,
     precision: Precision = "float32",
+    cells: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """See `nerfad.ops.radiance_field`."""
-    features = grid_encode(positions, table, grid_spec)
+    """See `nerfad.ops.radiance_field`; `cells` as in `nerfad.ops.grid_encode`."""
+    features = grid_encode(positions, table, grid_spec, cells=cells)
     h = conditioned_mlp(features, sigma_params, sigma_spec, cond, cond_index, precision)
     sigmas = (h[:, 0] + density_bias).clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT).exp()
     n_view = views.shape[1]

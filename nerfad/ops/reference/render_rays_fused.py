@@ -40,6 +40,7 @@ def render_rays_fused(
     density_bias: float = 0.0,
     cone_angle: float = 0.0,
     precision: Precision = "float32",
+    cells: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `nerfad.ops.render_rays_fused`."""
     samples = march(
@@ -50,7 +51,7 @@ def render_rays_fused(
     views = sh_encode(torch.nn.functional.normalize(rays_d, dim=1), 4)
     sigmas, rgbs = radiance_field(
         *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
-        *(views, samples.ray_indices, cond, None, density_bias, precision),
+        *(views, samples.ray_indices, cond, None, density_bias, precision, cells),
     )
     colors, opacities, depths, _ = composite(
         *(sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background, early_stop_eps)
