@@ -3,9 +3,9 @@
     python benchmarks/gate_cuda.py [--archs 80,90a] [FILE.cu ...]
 
 Prints registers, shared memory and spills of each kernel. Fails where a file does not compile, where a
-kernel spills more than SPILL_ALLOWANCE bytes, and where a kernel named in TENSOR_CORE_KERNELS holds no HMMA.
-The last needs `pip install --no-deps nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86` and says
-so where they are missing. Without nvcc it ends well with one sentence.
+kernel spills more than SPILL_ALLOWANCE bytes, and where a kernel lacks instructions that REQUIRED lists. The
+last needs `pip install --no-deps nvidia-cuda-cuobjdump==13.2.86 nvidia-cuda-nvdisasm==13.2.86` and says so
+where they are missing. Without nvcc it ends well with one sentence.
 """
 
 import argparse
@@ -24,12 +24,33 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHS = ("80", "86", "89", "90a", "100", "120")
 SPILL_ALLOWANCE = 128  # bytes stored and loaded per thread: a few registers saved outside of the inner loops
 
-# Kernels (by a part of their name) that must run on tensor cores.
-TENSOR_CORE_KERNELS = (
-    "mlp_fwd_mma_kernel",
-    "mlp_bwd_mma_kernel",
-    "render_mma_kernel",
-    "field_fwd_mma_kernel",
+
+@dataclass(frozen=True)
+class Required:
+    """At least `count` instructions of a kind in every kernel with `kernel` in its name."""
+
+    kernel: str
+    instruction: str  # as SASS names it
+    count: int
+    since: int = 80  # the first architecture that has the instruction
+
+
+HMMA = "HMMA"
+WIDE_LOAD = "LDG.E.128.CONSTANT"  # 16 bytes at once, of memory that does not change
+
+REQUIRED = (
+    Required("mlp_fwd_mma_kernel", HMMA, 1),
+    Required("mlp_bwd_mma_kernel", HMMA, 1),
+    Required("render_mma_kernel", HMMA, 1),
+    Required("field_fwd_mma_kernel", HMMA, 1),
+    # A cell of an expanded level has 8 corners of 2 features: 64 bytes of float32, 32 bytes of float16. Their
+    # entries in the table have 8 and 4 bytes: no other load of these kernels is as wide.
+    Required("grid_encode_fwd_kernel<float, 3, 2>", WIDE_LOAD, 4),
+    Required("grid_encode_fwd_kernel<Half, 3, 2>", WIDE_LOAD, 2),
+    # For tables of all widths and types: cells take 60 loads, entries of 16 and 32 bytes 40.
+    Required("render_mma_kernel<4, MarchedRay>", WIDE_LOAD, 60 + 40),
+    Required("grid_encode_bwd_table_kernel<3, 2>", "REDG.E.ADD.F32x2", 1, since=90),
+    Required("grid_encode_bwd_table_kernel<3, 4>", "REDG.E.ADD.F32x4", 1, since=90),
 )
 
 
@@ -90,14 +111,11 @@ def read_ptxas(log: str, file: str, arch: str) -> list[Kernel]:
     return kernels
 
 
-def count_hmma(cuobjdump: str, cubin: Path) -> dict[str, int]:
-    """Kernel name -> HMMA instructions."""
+def read_sass(cuobjdump: str, cubin: Path) -> dict[str, str]:
+    """Kernel name -> its instructions."""
     sass = subprocess.run([cuobjdump, "-sass", str(cubin)], capture_output=True, text=True, check=True).stdout
-    counts = {}
-    for function in re.split(r"\n\s*Function : ", sass)[1:]:
-        mangled, _, body = function.partition("\n")
-        counts[short_name(demangle(mangled.strip()).strip())] = len(re.findall(r"\bHMMA\b", body))
-    return counts
+    functions = (part.partition("\n") for part in re.split(r"\n\s*Function : ", sass)[1:])
+    return {short_name(demangle(mangled.strip()).strip()): body for mangled, _, body in functions}
 
 
 def compile_one(nvcc: str, source: Path, arch: str, folder: Path) -> tuple[str | None, list[Kernel], Path]:
@@ -137,25 +155,34 @@ def report(kernels: list[Kernel]) -> list[str]:
 
 def missing_kernels(kernels: list[Kernel]) -> list[str]:
     return [
-        f"no kernel is named {part}, which TENSOR_CORE_KERNELS lists"
-        for part in TENSOR_CORE_KERNELS
-        if not any(part in k.name for k in kernels)
+        f"no kernel is named {required.kernel}, which REQUIRED lists"
+        for required in REQUIRED
+        if not any(required.kernel in k.name for k in kernels)
     ]
 
 
-def check_tensor_cores(cubins: list[Path]) -> list[str]:
-    problems: list[str] = []
+def missing_instructions(kernels: dict[str, str], cubin: Path) -> list[str]:
+    """Prints what REQUIRED asks about; returns what is wrong."""
+    problems = []
+    arch = int(re.sub(r"\D", "", cubin.suffixes[0]))
+    for required in REQUIRED:
+        for name, body in kernels.items():
+            if required.kernel not in name or arch < required.since:
+                continue
+            what = required.instruction
+            n = len(re.findall(rf"\b{re.escape(what)}\b", body))
+            print(f"{cubin.suffixes[0][1:]:8} {name}: {n} {what}")
+            if n < required.count:
+                problems.append(f"{name} holds {n} {what} in {cubin.name}, fewer than {required.count}")
+    return problems
+
+
+def check_instructions(cubins: list[Path]) -> list[str]:
     cuobjdump = find_tool("cuobjdump")
     if cuobjdump is None:
-        print("tensor cores not checked: cuobjdump and nvdisasm are missing (see --help)")
-        return problems
-    for cubin in cubins:
-        for name, n in count_hmma(cuobjdump, cubin).items():
-            if any(part in name for part in TENSOR_CORE_KERNELS):
-                print(f"{cubin.suffixes[0][1:]:8} {name}: {n} HMMA")
-                if n == 0:
-                    problems.append(f"{name} holds no HMMA instruction in {cubin.name}")
-    return problems
+        print("instructions not checked: cuobjdump and nvdisasm are missing (see --help)")
+        return []
+    return [p for cubin in cubins for p in missing_instructions(read_sass(cuobjdump, cubin), cubin)]
 
 
 def main() -> int:
@@ -175,7 +202,7 @@ def main() -> int:
         kernels = [kernel for _, found, _ in compiled for kernel in found]
         problems += [error for error, _, _ in compiled if error]
         problems += report(kernels)
-        problems += check_tensor_cores([cubin for error, _, cubin in compiled if not error])
+        problems += check_instructions([cubin for error, _, cubin in compiled if not error])
         if not arguments.files:
             problems += missing_kernels(kernels)
     for problem in problems:

@@ -43,7 +43,25 @@ def test_spills_beyond_the_allowance_are_problems(gate, capsys):
 
 
 def test_a_listed_kernel_that_is_gone_is_a_problem(gate):
-    assert len(gate.missing_kernels(gate.read_ptxas(LOG, "a.cu", "80"))) == len(gate.TENSOR_CORE_KERNELS)
+    assert len(gate.missing_kernels(gate.read_ptxas(LOG, "a.cu", "80"))) == len(gate.REQUIRED)
+
+
+def test_required_instructions_are_counted(gate, capsys):
+    load, cubin = "/*0070*/ LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;\n", Path("a.sm_90a.cubin")
+    narrow = "/*0070*/ LDG.E.64.CONSTANT R4, desc[UR4][R2.64] ;\n"
+    kernels = {"grid_encode_fwd_kernel<float, 3, 2>": 4 * load, "other_kernel": ""}
+    assert gate.missing_instructions(kernels, cubin) == []
+    kernels["grid_encode_fwd_kernel<float, 3, 2>"] = 3 * load + 8 * narrow
+    assert gate.missing_instructions(kernels, cubin) == [
+        "grid_encode_fwd_kernel<float, 3, 2> holds 3 LDG.E.128.CONSTANT in a.sm_90a.cubin, fewer than 4"
+    ]
+    assert "sm_90a   grid_encode_fwd_kernel<float, 3, 2>: 3 LDG" in capsys.readouterr().out
+
+
+def test_instructions_are_required_of_architectures_that_have_them(gate):
+    kernels = {"grid_encode_bwd_table_kernel<3, 2>": "REDG.E.ADD.F32.FTZ.RN.STRONG.GPU [R2], R5 ;"}
+    assert gate.missing_instructions(kernels, Path("a.sm_89.cubin")) == []
+    assert len(gate.missing_instructions(kernels, Path("a.sm_90a.cubin"))) == 1
 
 
 def test_without_nvcc_it_says_so_and_ends_well(gate, monkeypatch, capsys):

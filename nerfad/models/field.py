@@ -68,6 +68,11 @@ class TalkingField(nn.Module):
         """Of the networks' products; CUDA kernels know one precision only."""
         return "bfloat16" if self.config.precision == "bfloat16" and self.encoding.table.is_cpu else "float32"
 
+    @property
+    def cells(self) -> Tensor | None:
+        """The grid's coarse levels for drawing, where reading them so is meant to be faster: on CUDA."""
+        return self.encoding.cells() if self.encoding.table.is_cuda else None
+
     def integrate(
         self,
         positions: Tensor,

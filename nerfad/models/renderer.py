@@ -167,4 +167,5 @@ class HeadRenderer(nn.Module):
             density_bias=field.config.density_bias + math.log(density_factor),
             image_width=image_width,
             precision=field.precision,
+            cells=field.cells,
         )

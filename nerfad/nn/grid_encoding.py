@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nerfad.ops import GridSpec, grid_encode
+from nerfad.ops import GridSpec, expand_cells, grid_encode
 
 
 class GridEncoding(nn.Module):
@@ -30,6 +30,7 @@ class GridEncoding(nn.Module):
         self.spec = spec
         table = torch.empty(spec.n_entries, spec.n_features).uniform_(-init_scale, init_scale)
         self.table = nn.Parameter(table)
+        self._cells: tuple[tuple, Tensor] | None = None  # with what the table was when they were made
 
     @property
     def n_outputs(self) -> int:
@@ -38,3 +39,19 @@ class GridEncoding(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         """Features [n, n_levels * n_features] of positions [n, n_dims] in [0, 1]."""
         return grid_encode(positions, self.table, self.spec)
+
+    def cells(self) -> Tensor:
+        """The table's cells from `nerfad.ops.expand_cells`.
+
+        In evaluation mode they are kept until torch counts a change of the table. In training mode they are
+        made at each call, since fused optimisers change a table without counting.
+        """
+        table = self.table
+        made_from = (table.data_ptr(), table._version, table.dtype, table.device)
+        if self.training or self._cells is None or self._cells[0] != made_from:
+            self._cells = (made_from, expand_cells(table, self.spec))
+        return self._cells[1]
+
+    def train(self, mode: bool = True) -> GridEncoding:
+        self._cells = None
+        return super().train(mode)

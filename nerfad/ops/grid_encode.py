@@ -11,9 +11,7 @@ from nerfad.ops.reference import grid_encode as reference
 __all__ = ["GridSpec", "grid_encode"]
 
 
-def grid_encode(
-    positions: Tensor, table: Tensor, spec: GridSpec, cells: Tensor | None = None
-) -> Tensor:
+def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec, cells: Tensor | None = None) -> Tensor:
     r"""Interpolates the features of every level of a multi-resolution grid (instant-ngp, eq. 1 to 4).
 
     .. math::

@@ -93,6 +93,25 @@ def test_every_parameter_gets_a_gradient():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+def test_cells_draw_the_same_pixels(kernel_device, monkeypatch):
+    """A device of its own draws with the cells, the CPU without; both ways on each."""
+    torch.manual_seed(0)
+    config = FieldConfig(n_levels=4, base_resolution=6, log2_table_size=10, finest_resolution=32, width=16)
+    head = HeadRenderer(TalkingField(config, 3), OccupancyConfig(resolution=16, n_steps=32)).to(kernel_device)
+    with torch.no_grad():
+        head.field.encoding.table.uniform_(-0.5, 0.5)
+    rays_o = torch.tensor([[0.5, 0.5, 3.0]]).repeat(64, 1)
+    rays_d = torch.nn.functional.normalize(torch.rand(64, 3) * 0.3 - torch.tensor([0.15, 0.15, 1.0]), dim=1)
+    rays = [x.to(kernel_device) for x in (rays_o, rays_d, torch.randn(1, 3), torch.rand(64, 3))]
+    assert (head.field.cells is None) == (kernel_device.type == "cpu")
+    drawn = []
+    for cells in (None, head.field.encoding.cells()):
+        monkeypatch.setattr(TalkingField, "cells", cells)
+        drawn.append(head.draw(*rays))
+    assert len(cells) > 0 and drawn[0][1].max() > 0.15
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
 def test_one_pass_draws_the_same_pixels():
     model = small_model()
     with torch.no_grad():

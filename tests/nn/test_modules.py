@@ -3,7 +3,7 @@
 import torch
 
 from nerfad.nn import ConditionedMLP, GridEncoding
-from nerfad.ops import GridSpec, MLPSpec
+from nerfad.ops import GridSpec, MLPSpec, expand_cells
 
 
 def test_grid_encoding_learns_a_picture():
@@ -20,6 +20,36 @@ def test_grid_encoding_learns_a_picture():
         loss.backward()
         optimiser.step()
     assert loss < 0.1 * target.square().mean()
+
+
+def test_cells_follow_the_table():
+    encoding = GridEncoding(GridSpec(n_levels=3, base_resolution=4, finest_resolution=8, log2_table_size=10))
+    adam = torch.optim.Adam(encoding.parameters(), fused=True)
+
+    def step():
+        encoding.table.grad = torch.randn_like(encoding.table)
+        adam.step()
+
+    def step_between_drawings():
+        encoding.train()
+        step()
+        encoding.eval()
+
+    def check(changes):
+        for change in changes:
+            before = encoding.cells()
+            change()
+            assert not torch.equal(encoding.cells(), before)
+            assert torch.equal(encoding.cells(), expand_cells(encoding.table, encoding.spec))
+
+    def load():
+        encoding.load_state_dict({"table": torch.rand_like(encoding.table)})
+
+    check([step, load])
+    encoding.eval()
+    assert encoding.cells() is encoding.cells()
+    check([step_between_drawings, load, lambda: encoding.half()])
+    assert list(encoding.state_dict()) == ["table"]
 
 
 def test_conditioned_mlp_starts_at_its_output_scale():

@@ -14,7 +14,7 @@ def expand_cells(table: Tensor, spec: GridSpec, n_levels: int) -> Tensor:
 
 
 def _expand_level(table: Tensor, spec: GridSpec, level: int) -> Tensor:
-    """The cell whose lowest corner is entry i: of the vertices with that entry, the one nearest the origin."""
+    """Row i is the cell whose lowest corner is entry i, taken as the vertex nearest the origin with it."""
     stride = spec.resolutions[level] + 1
     entries = torch.arange(spec.level_sizes[level], device=table.device)
     lowest = torch.stack([entries, entries // stride, entries // stride**2][: spec.n_dims], 1)
