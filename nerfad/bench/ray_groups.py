@@ -178,6 +178,9 @@ def frame(group: str, frame: dict[str, Any], counts: Counts, device: str) -> Wor
         capturable=True,
         best_only=True,
     )
+    cells = ops.expand_cells(frame["table"], frame["grid_spec"])
+    from_cells = _render(lambda: ops.render_rays_fused(**frame, image_width=width, cells=cells)[0])
+    contenders += ours("ours, cells", from_cells, device, capturable=True, best_only=True)
     best = our_fields()["ours", "float32"]
     portion = 1 << 16
     all_samples = functools.partial(op_by_op, field=best)
