@@ -70,7 +70,7 @@ class TalkingField(nn.Module):
 
     @property
     def cells(self) -> Tensor | None:
-        """The grid's coarse levels for drawing, where reading them so is meant to be faster: on CUDA."""
+        """The grid's coarse levels cell by cell, for drawing on CUDA; the CPU gains nothing from them."""
         return self.encoding.cells() if self.encoding.table.is_cuda else None
 
     def integrate(
