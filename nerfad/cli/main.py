@@ -9,6 +9,7 @@ from tyro.extras import SubcommandApp
 from nerfad.cli.arguments import DatasetFolder, DatasetFolders, Output, RunFolder, VideoFile
 from nerfad.cli.console import progress_bar, say
 from nerfad.cli.explain import explain
+from nerfad.cli.options import Training
 from nerfad.cli.pretrain_fusion import pretrain_fusion
 from nerfad.cli.reproduce import reproduce
 from nerfad.cli.threads import yield_cores_early
@@ -101,16 +102,12 @@ app.command(train_base)
 def pretrain_attention(
     datasets: DatasetFolders,
     out: Path,
-    minutes: float | None = None,
-    steps: int | None = None,
+    options: Training,
     width: int = 64,
     n_blocks: int = 6,
     size: int = 112,
-    seed: int = 0,
-    device: str = "cpu",
     shared_critic: bool = True,
     shuffle_aus: bool = False,
-    threads: int = 0,
     weights: AttentionWeights = AttentionWeights(),
 ) -> None:
     """Learn from action units which part of the face speech moves. Ctrl-C saves; a second call resumes.
@@ -118,16 +115,11 @@ def pretrain_attention(
     Args:
         datasets: data set folders, one person each.
         out: the run's folder; previews of the mask lie in OUT/previews.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
-        steps: number of generator steps instead of a time.
         width: channels of the networks; 64 is the paper's, 16 is for CPUs.
         n_blocks: residual blocks of the generator; 6 are the paper's, 4 are for CPUs.
         size: side of the face crops in pixels, a multiple of 16; 64 is for CPUs.
-        seed: seed of every random choice.
-        device: torch device.
         shared_critic: one stack for the critic and the action-unit classifier, or one for each.
         shuffle_aus: give every frame another frame's action units: a control that must learn nothing.
-        threads: CPU threads; 0 leaves the choice to torch.
         weights: of the losses.
     """
     from nerfad.engine.pretrain_attention import pretrain_attention as run
@@ -135,18 +127,14 @@ def pretrain_attention(
     config = AttentionConfig(
         datasets=tuple(str(path) for path in datasets),
         out=out,
-        minutes=minutes,
-        steps=steps,
         width=width,
         critic_width=width,
         n_blocks=n_blocks,
         size=size,
-        seed=seed,
-        device=device,
         shared_critic=shared_critic,
         shuffle_aus=shuffle_aus,
-        threads=threads,
         weights=weights,
+        **vars(options),
     )
     with progress_bar("attention") as progress:
         result = run(config, progress)

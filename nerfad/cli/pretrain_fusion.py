@@ -5,25 +5,22 @@ from typing import Literal
 
 from nerfad.cli.arguments import DatasetFolders
 from nerfad.cli.console import progress_bar, say
+from nerfad.cli.options import Training
 from nerfad.config import FusionConfig, FusionWeights
 
 
 def pretrain_fusion(
     datasets: DatasetFolders,
     out: Path,
+    options: Training,
     attention: Path | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
     width: int = 16,
     size: int = 112,
-    seed: int = 0,
-    device: str = "cpu",
     use_attention: bool = True,
     au_loss: bool = True,
     reference: Literal["fixed", "random"] = "fixed",
     target_mask: Literal["own", "pooled", "reference"] = "pooled",
     features: str = "auto",
-    threads: int = 0,
     weights: FusionWeights = FusionWeights(),
 ) -> None:
     """Learn to draw the speech region of a face from sound. Ctrl-C saves; a second call resumes.
@@ -32,19 +29,14 @@ def pretrain_fusion(
         datasets: data set folders, one person each.
         out: the run's folder; previews (reference, decoded, target) lie in OUT/previews.
         attention: run of `nerfad pretrain-attention` that says which region that is.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
-        steps: number of steps instead of a time.
         width: channels of the face encoder's first layer; 16 is the paper's, 8 is for CPUs.
         size: side of the face crops in pixels, a multiple of 16; 64 is for CPUs.
-        seed: seed of every random choice.
-        device: torch device.
         use_attention: without it, the ablation "w/o att-d": the whole face is drawn.
         au_loss: without it, the ablation "w/o AU": pixels alone supervise.
         reference: one frame of each person, or another one in every step.
         target_mask: what masks a face: its own action units, the mean of such masks over the person's
             training frames, or the mask of the reference frame.
         features: what is heard: auto, or speech, phones and mel joined by +.
-        threads: CPU threads; 0 leaves the choice to torch.
         weights: of the losses.
     """
     from nerfad.engine.pretrain_fusion import pretrain_fusion as run
@@ -53,19 +45,15 @@ def pretrain_fusion(
         datasets=tuple(str(path) for path in datasets),
         out=out,
         attention=attention,
-        minutes=minutes,
-        steps=steps,
         width=width,
         size=size,
-        seed=seed,
-        device=device,
         use_attention=use_attention,
         au_loss=au_loss,
         reference=reference,
         target_mask=target_mask,
         features=features,
-        threads=threads,
         weights=weights,
+        **vars(options),
     )
     with progress_bar("fusion") as progress:
         result = run(config, progress)
