@@ -11,6 +11,8 @@ def reproduce(
     table: Literal[1, 2, 3],
     out: Path,
     data: Path | None = None,
+    base: tuple[Path, ...] = (),
+    clip_s: float | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
     minutes: float | None = None,
     steps: int | None = None,
@@ -33,9 +35,12 @@ def reproduce(
             and 10,000 steps and at the end; 3 is the ablation.
         out: the JSON file with mean, spread and every seed's value.
         data: the data set; without it, a sample head with exact ground truth.
+        base: data sets of other people, the paper's protocol: rows with a fusion pre-train on them, train a
+            base over them, and fine-tune it on the data set.
+        clip_s: with a base, seconds of the data set that every row learns from, the first ones.
         seeds: each row is trained once for each.
         minutes: of training for each row and seed, pre-training included (30 % attention, 20 % fusion, the
-            rest for the field); 6 where neither minutes nor steps are given.
+            rest for the field); 6 where neither minutes nor steps are given. A base has as much again.
         steps: a number of steps instead, shared out in the same way.
         shares: of the budget for attention and fusion; the field has the rest.
         size: rows of the pictures that the field is trained and scored at.
@@ -48,8 +53,8 @@ def reproduce(
         max_frames: held-out frames that are scored, the first ones.
         models: folder with the landmarker and the weights of LPIPS and SyncNet.
     """
-    from nerfad.engine.reproduce import ReproduceConfig, runs_folder
     from nerfad.engine.reproduce import reproduce as run
+    from nerfad.engine.reproduce_config import ReproduceConfig, runs_folder
     from nerfad.engine.reproduce_table import as_text
 
     folder = runs_folder(out, runs)
@@ -59,6 +64,8 @@ def reproduce(
         data=_sample_head(folder, size) if data is None else data,
         runs=folder,
         seeds=seeds,
+        base=base,
+        clip_s=clip_s,
         minutes=minutes,
         steps=steps,
         shares=shares,

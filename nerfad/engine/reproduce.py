@@ -11,12 +11,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
-from nerfad.engine.reproduce_rows import SHARES, TABLES, Budget, Row, stage_config
+from nerfad.engine.reproduce_config import ReproduceConfig
+from nerfad.engine.reproduce_rows import SHARES, TABLES, Row, rows_of, stage_config
 from nerfad.engine.reproduce_scores import score_row, score_video
 from nerfad.engine.reproduce_table import table_of
 from nerfad.errors import NerfadError, OutputError
@@ -25,87 +27,7 @@ from nerfad.io.lock import locked
 from nerfad.progress import Progress, report
 
 POLL_S = 2.0
-DEFAULT_MINUTES = 6.0
 RESULT = "result.json"
-
-
-@dataclass(frozen=True)
-class ReproduceConfig:
-    """Everything that `nerfad reproduce` can be told.
-
-    Args:
-        table: 1, 2 or 3.
-        out: the JSON file.
-        data: the data set.
-        runs: the folder of runs.
-        seeds: each row is trained once for each.
-        minutes: wall-clock minutes of training for each row and seed, pre-training included.
-        steps: or that many steps, shared out over the stages in the same way.
-        shares: of the budget for attention and fusion; the field has the rest.
-        size: rows of the pictures that the field is trained and scored at; None: those of the data set.
-        threads: CPU threads; 0 leaves torch's choice.
-        device: "cpu", "cuda" or "cuda:1".
-        variants: rows to train; empty: all.
-        videos: finished videos to score as further rows, (name, file).
-        paper_sizes: pre-train networks of the paper's size instead of those for CPUs.
-        max_frames: held-out frames that are scored, the first ones.
-        models: folder of model files (landmarker, LPIPS and SyncNet weights).
-    """
-
-    table: int
-    out: Path
-    data: Path
-    runs: Path | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
-    minutes: float | None = None
-    steps: int | None = None
-    shares: tuple[float, float] = SHARES
-    size: int | None = 128
-    threads: int = 0
-    device: str = "cpu"
-    variants: tuple[str, ...] = ()
-    videos: tuple[tuple[str, Path], ...] = ()
-    paper_sizes: bool = False
-    max_frames: int = 150
-    models: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.table not in TABLES:
-            raise NerfadError(f"--table must be one of {', '.join(map(str, TABLES))}, not {self.table}.")
-        unknown = [name for name in self.variants if name not in TABLES[self.table]]
-        if unknown:
-            raise NerfadError(
-                f"--variants: table {self.table} has no row {unknown[0]}; choose from "
-                f"{', '.join(TABLES[self.table])}."
-            )
-        if self.minutes is not None and self.steps is not None:
-            raise NerfadError("give --minutes or --steps, not both.")
-        if not (self.minutes or DEFAULT_MINUTES) > 0 or not (self.steps or 1) > 0:
-            raise NerfadError("--minutes and --steps must be more than 0.")
-        if min(self.shares) <= 0 or sum(self.shares) >= 1:
-            raise NerfadError("--shares must be above 0 and leave something for the field.")
-        if not self.seeds:
-            raise NerfadError("--seeds: give at least one seed.")
-        if self.max_frames < 2:
-            raise NerfadError("--max-frames must be at least 2.")
-
-    @property
-    def folder(self) -> Path:
-        """Of the runs."""
-        return runs_folder(self.out, self.runs)
-
-    @property
-    def budget(self) -> Budget:
-        """Of each row."""
-        minutes = self.minutes or DEFAULT_MINUTES if self.steps is None else None
-        return Budget(
-            minutes, self.steps, self.size, self.threads, self.device, self.paper_sizes, self.shares
-        )
-
-
-def runs_folder(out: Path, runs: Path | None) -> Path:
-    """The folder of runs: the one that was asked for, or `out` without its ending."""
-    return (out.with_suffix("") if runs is None else runs).resolve()
 
 
 def reproduce(config: ReproduceConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -138,8 +60,10 @@ class Reproduction:
             if not video.is_file():
                 raise NerfadError(f"--videos {name}={video}: there is no such file.")
         self.dataset = load_dataset(config.data)
+        self.base = [load_dataset(path) for path in config.base]
+        self._check_base()
         self._check_plan()
-        rows = TABLES[config.table]
+        rows = rows_of(config.table, base=bool(config.base))
         names = config.variants or tuple(rows)
         # Seed after seed: what an interrupted call leaves is a whole table with fewer seeds.
         self.tasks = [Task(name, rows[name], seed) for seed in config.seeds for name in names]
@@ -186,10 +110,12 @@ class Reproduction:
             if not held:
                 return False
             if not self._finished(folder, share):
+                person = self.dataset.root.resolve()
+                people = tuple(data.root.resolve() for data in self.base) or (person,)
                 settings = stage_config(
-                    task.row.recipe, stage, self.dataset.root.resolve(), self.runs, task.seed, self.budget
+                    task.row.recipe, stage, person, people, self.runs, task.seed, self.budget
                 )
-                _trainer(stage)(settings, self._part(task, stage))
+                _trainer(stage, people)(settings, self._part(task, stage))
         return True
 
     def _finished(self, folder: Path, share: float) -> bool:
@@ -251,8 +177,13 @@ class Reproduction:
         spent = f"--steps {config.steps}" if config.steps else f"--minutes {self.budget.minutes:g}"
         if config.shares != SHARES:
             spent += f" --shares {config.shares[0]:g} {config.shares[1]:g}"
+        people = f"--data {self.dataset.name} "
+        if self.base:
+            people += f"--base {' '.join(data.name for data in self.base)} "
+        if config.clip_s is not None:
+            people += f"--clip-s {config.clip_s:g} "
         return {
-            "command": f"nerfad reproduce --table {config.table} --data {self.dataset.name} "
+            "command": f"nerfad reproduce --table {config.table} {people}"
             f"--seeds {' '.join(map(str, config.seeds))} {spent} --size {self.dataset_size} "
             f"--threads {config.threads} --max-frames {config.max_frames} --out {config.out.name}",
             "data": {
@@ -260,7 +191,9 @@ class Reproduction:
                 "fingerprint": self.dataset.fingerprint(),
                 "frames": len(self.dataset),
                 "au_source": self.dataset.au_source,
+                "clip_s": config.clip_s,
             },
+            "base": [{"name": data.name, "fingerprint": data.fingerprint()} for data in self.base],
             "budget": {
                 "minutes": self.budget.minutes,
                 "steps": self.budget.steps,
@@ -279,6 +212,11 @@ class Reproduction:
         """Rows of the pictures that are trained on and scored."""
         return self.config.size or self.dataset.height
 
+    def _check_base(self) -> None:
+        for data in self.base:
+            if data.fingerprint() == self.dataset.fingerprint():
+                raise NerfadError(f"--base {data.root}: is the person of --data; give other people.")
+
     def _check_plan(self) -> None:
         """Runs of other data or another budget in the same folder would be mixed up: refuse them."""
         budget = asdict(self.budget)
@@ -287,6 +225,7 @@ class Reproduction:
         plan = {
             "fingerprint": self.dataset.fingerprint(),
             "max_frames": self.config.max_frames,
+            "base": [data.fingerprint() for data in self.base] or None,
             **budget,
         }
         path = self.runs / "plan.json"
@@ -297,9 +236,8 @@ class Reproduction:
             known = json.loads(path.read_text())
         for name, value in plan.items():
             if known.get(name) != value:
-                what = (
-                    "another data set" if name == "fingerprint" else f"{name} {known.get(name)}, not {value}"
-                )
+                others = {"fingerprint": "another data set", "base": "another base"}
+                what = others.get(name, f"{name} {known.get(name)}, not {value}")
                 raise OutputError(f"{self.runs}: was begun with {what}; choose another --runs.")
 
     def _result_path(self, task: Task) -> Path:
@@ -308,7 +246,8 @@ class Reproduction:
     def _part(self, task: Task, stage: str) -> Progress:
         """Progress of a stage as progress of everything."""
         stages = [*task.row.recipe.stages, "scores"]
-        shares = [0.9 * self.budget.share(task.row.recipe, name) for name in stages[:-1]] + [0.1]
+        spent = [self.budget.share(task.row.recipe, name) for name in stages[:-1]]
+        shares = [0.9 * share / sum(spent) for share in spent] + [0.1]
         before = sum(shares[: stages.index(stage)])
 
         def tell(done: float, text: str) -> None:
@@ -321,7 +260,8 @@ class Reproduction:
         report(self.progress, (self.n_done + min(share, 1.0)) / len(self.tasks), text)
 
 
-def _trainer(stage: str) -> Callable[..., Any]:
+def _trainer(stage: str, people: tuple[Path, ...]) -> Callable[..., Any]:
+    """What trains a stage, called with its settings and progress; `people` are those of a base."""
     if stage == "attention":
         from nerfad.engine.pretrain_attention import pretrain_attention
 
@@ -330,6 +270,10 @@ def _trainer(stage: str) -> Callable[..., Any]:
         from nerfad.engine.pretrain_fusion import pretrain_fusion
 
         return pretrain_fusion
+    if stage == "base":
+        from nerfad.engine.train_base import train_base
+
+        return partial(train_base, people)
     from nerfad.engine.train import train
 
     return train

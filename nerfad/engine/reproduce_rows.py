@@ -5,6 +5,9 @@
 | AU-Attention | 30 % |
 | fusion | 20 % |
 | field | what the other stages leave: 50 % for the full model, 80 % without attention, else 100 % |
+
+With a base over several people, rows with a fusion have these stages on the base's people, within one budget
+of their own, and spend the whole budget of a row on fine-tuning the base's field on the person at hand.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class Recipe:
         au_loss: whether action units supervise the fusion.
         codes: what conditions a field without fusion.
         identity: identity features other than the default, which is: with a fusion.
+        base: whether the field is fine-tuned from a base over several people.
     """
 
     name: str
@@ -43,11 +47,12 @@ class Recipe:
     au_loss: bool = True
     codes: str = "auto"
     identity: IdentityOptions | None = None
+    base: bool = False
 
     @property
     def stages(self) -> tuple[str, ...]:
         """In their order; the last one is the field."""
-        return (*(name for name in ("attention", "fusion") if getattr(self, name)), "field")
+        return (*(name for name in ("attention", "fusion", "base") if getattr(self, name)), "field")
 
     def folder(self, runs: Path, stage: str, seed: int) -> Path:
         """Of a stage's run. All rows share the attention of a seed, which counts for each of them."""
@@ -106,6 +111,19 @@ TABLES: dict[int, dict[str, Row]] = {
 """The rows of each table, by name."""
 
 
+def rows_of(table: int, base: bool) -> dict[str, Row]:
+    """The rows of a table, by name; those with a fusion start from a base, if there is one.
+
+    >>> [name for name, row in rows_of(1, base=True).items() if row.recipe.base]
+    ['nerf_ad']
+    """
+    rows = {}
+    for name, row in TABLES[table].items():
+        recipe = dataclasses.replace(row.recipe, base=base and row.recipe.fusion)
+        rows[name] = dataclasses.replace(row, recipe=recipe)
+    return rows
+
+
 @dataclass(frozen=True)
 class Budget:
     """What each row may spend, pre-training included: wall-clock minutes, or steps.
@@ -113,6 +131,7 @@ class Budget:
     Attributes:
         shares: of attention and fusion; the field has the rest.
         paper_sizes: pre-train networks of the paper's size instead of those for CPUs.
+        clip_s: seconds of the person at hand that every field learns from; None: the training part.
     """
 
     minutes: float | None
@@ -122,6 +141,7 @@ class Budget:
     device: str
     paper_sizes: bool
     shares: tuple[float, float] = SHARES
+    clip_s: float | None = None
 
     def share(self, recipe: Recipe, stage: str) -> float:
         """Of a stage.
@@ -129,11 +149,16 @@ class Budget:
         >>> budget = Budget(6.0, None, 128, 1, "cpu", False)
         >>> budget.share(PLAIN, "field"), budget.share(FULL, "field")
         (1.0, 0.5)
+        >>> based = dataclasses.replace(FULL, base=True)
+        >>> budget.share(based, "base"), budget.share(based, "field")
+        (0.5, 1.0)
         """
         spent = dict(zip(("attention", "fusion"), self.shares, strict=True))
-        if stage == "field":
-            return 1.0 - sum(spent[name] for name in recipe.stages[:-1])
-        return spent[stage]
+        if stage in spent:
+            return spent[stage]
+        if stage == "field" and recipe.base:
+            return 1.0
+        return 1.0 - sum(spent[name] for name in recipe.stages if name in spent)
 
     def of(self, recipe: Recipe, stage: str) -> dict[str, Any]:
         """The settings of a stage's budget."""
@@ -145,9 +170,14 @@ class Budget:
 
 
 def stage_config(
-    recipe: Recipe, stage: str, dataset: Path, runs: Path, seed: int, budget: Budget
+    recipe: Recipe, stage: str, dataset: Path, people: tuple[Path, ...], runs: Path, seed: int, budget: Budget
 ) -> AttentionConfig | FusionConfig | TrainConfig:
-    """What the stage is called with."""
+    """What the stage is called with.
+
+    Args:
+        dataset: the person at hand.
+        people: data sets of all stages before the field: the base's, or `dataset` alone.
+    """
     common = {
         "out": recipe.folder(runs, stage, seed),
         "seed": seed,
@@ -158,12 +188,13 @@ def stage_config(
         **budget.of(recipe, stage),
     }
     sizes = {} if budget.paper_sizes else CPU_SIZES.get(stage, {})
+    names = tuple(str(path) for path in people)
     attention = recipe.folder(runs, "attention", seed) if recipe.attention else None
     if stage == "attention":
-        return AttentionConfig(datasets=(str(dataset),), **common, **sizes)
+        return AttentionConfig(datasets=names, **common, **sizes)
     if stage == "fusion":
         return FusionConfig(
-            datasets=(str(dataset),),
+            datasets=names,
             attention=attention,
             use_attention=recipe.attention,
             au_loss=recipe.au_loss,
@@ -171,7 +202,16 @@ def stage_config(
             **sizes,
         )
     fusion = recipe.folder(runs, "fusion", seed) if recipe.fusion else None
+    if stage == "base":
+        return TrainConfig(dataset=people[0], size=budget.size, fusion=fusion, **common)
     config = TrainConfig(
-        dataset=dataset, size=budget.size, fusion=fusion, codes=recipe.codes, report_at=REPORT_AT, **common
+        dataset=dataset,
+        size=budget.size,
+        fusion=fusion,
+        codes=recipe.codes,
+        base=recipe.folder(runs, "base", seed) if recipe.base else None,
+        clip_s=budget.clip_s,
+        report_at=REPORT_AT,
+        **common,
     )
     return config if recipe.identity is None else dataclasses.replace(config, identity=recipe.identity)

@@ -13,7 +13,8 @@ from tiny_faces import write_tiny_faces
 from nerfad.engine import checkpoint
 from nerfad.engine import reproduce as module
 from nerfad.engine.interrupt import TrainingInterrupted
-from nerfad.engine.reproduce import ReproduceConfig, reproduce
+from nerfad.engine.reproduce import reproduce
+from nerfad.engine.reproduce_config import ReproduceConfig
 from nerfad.engine.reproduce_rows import FULL, PLAIN, TABLES, Budget
 from nerfad.engine.reproduce_table import as_text, spread_over_seeds
 from nerfad.errors import NerfadError, OutputError
@@ -36,7 +37,7 @@ class Workshop:
         self.scored: list[str] = []
         self.interrupt_at: str | None = None
         monkeypatch.setattr(
-            module, "_trainer", lambda stage: lambda config, progress: self.train(stage, config)
+            module, "_trainer", lambda stage, people: lambda config, progress: self.train(stage, config)
         )
         monkeypatch.setattr(module, "score_row", self.score)
 

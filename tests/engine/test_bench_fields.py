@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -9,9 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-
 from tiny_data import write_tiny_dataset
 from tiny_runs import SMALL
 
@@ -67,7 +65,7 @@ def test_both_fields_are_trained_scored_and_set_side_by_side(bench, data, small,
     for kind, n_copies in bench.N_RUNGS.items():
         curve = record["curves"][kind]
         assert len(curve) == n_copies
-        assert all(one["train_s"] < other["train_s"] for one, other in zip(curve, curve[1:], strict=False))
+        assert all(one["train_s"] < other["train_s"] for one, other in itertools.pairwise(curve))
         for point, rung in zip(curve, bench.rungs_of(kind, args.minutes), strict=True):
             assert point["train_s"] >= rung and point["wall_s"] > 0 and point["step"] > 0
             assert point["psnr_face"] > 3 and point["psnr"] > 3 and point["rays_per_s"] > 0
