@@ -1,5 +1,5 @@
-"""`nerfad reproduce`: which stage is trained when, by whom, and what comes of it. Training is a fake here but
-in one test, which runs a real chain for a few steps.
+"""`nerfad reproduce`: which stage is trained when, by whom, and what comes of it. Training is a fake here;
+test_reproduce_rows.py has real runs.
 """
 
 import json
@@ -19,7 +19,6 @@ from nerfad.engine.reproduce_rows import FULL, PLAIN, TABLES, Budget
 from nerfad.engine.reproduce_table import as_text, spread_over_seeds
 from nerfad.errors import NerfadError, OutputError
 from nerfad.io.lock import locked
-from nerfad.sample.generate import generate
 
 STAGES = ("attention", "fusion", "field")
 
@@ -35,11 +34,18 @@ class Workshop:
     def __init__(self, monkeypatch):
         self.trained: list[tuple[str, str, float]] = []
         self.scored: list[str] = []
+        self.settings: dict = {}
+        self.people: dict[str, tuple[Path, ...]] = {}
         self.interrupt_at: str | None = None
-        monkeypatch.setattr(
-            module, "_trainer", lambda stage, people: lambda config, progress: self.train(stage, config)
-        )
+        monkeypatch.setattr(module, "_trainer", self.trainer)
         monkeypatch.setattr(module, "score_row", self.score)
+
+    def trainer(self, stage, people):
+        def train(config, progress):
+            self.settings[config.out.name], self.people[config.out.name] = config, people
+            self.train(stage, config)
+
+        return train
 
     def train(self, stage, config):
         share = config.steps if config.steps is not None else config.minutes
@@ -181,6 +187,59 @@ def test_table_2_reports_on_the_way(data, tmp_path, workshop):
     assert table["ground_truth"] == {"syncnet": 3.0} and "ground truth" not in as_text(table)
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("others")
+    return tuple(write_tiny_faces(folder / f"person{k}", seed=k + 1) for k in range(2))
+
+
+def test_a_base_is_trained_once_a_seed_and_fields_with_a_fusion_start_from_it(
+    data, others, tmp_path, workshop
+):
+    settings = {"table": 1, "base": others, "clip_s": 2.0, "variants": ("nerf_ad", "ad_nerf_like")}
+    table = reproduce(config(data, tmp_path, **settings))
+    stages = ("attention-s0", "fusion-full-s0", "base-full-s0", "field-full-s0", "field-plain-s0")
+    seed_0 = [(name, share) for _, name, share in workshop.trained if name.endswith("s0")]
+    assert [name for name, _ in seed_0] == list(stages)
+    assert [share for _, share in seed_0] == pytest.approx([0.3, 0.2, 0.5, 1.0, 1.0])
+    attention, fusion, base, field, plain = (workshop.settings[name] for name in stages)
+    assert attention.datasets == fusion.datasets == tuple(map(str, others))
+    assert workshop.people["base-full-s0"] == others and base.fusion == fusion.out and base.clip_s is None
+    assert (field.dataset, field.base, field.clip_s) == (data, base.out, 2.0)
+    assert plain.base is None and plain.clip_s == 2.0
+    names = [name for _, name, _ in workshop.trained]
+    assert len(names) == len(set(names)) == 2 * len(stages)
+    assert table["data"]["clip_s"] == 2.0 and [p["name"] for p in table["base"]] == ["person0", "person1"]
+    assert "--base person0 person1 --clip-s 2 --seeds" in table["command"]
+    assert set(table["variants"]["nerf_ad"]["stages"]["0"]) == {"attention", "fusion", "base", "field"}
+    workshop.trained.clear()
+    reproduce(config(data, tmp_path, **settings))
+    assert workshop.trained == []
+
+
+def test_a_base_of_other_people_or_another_clip_need_another_folder(data, others, tmp_path, workshop):
+    settings = {"table": 1, "seeds": (0,), "base": others, "clip_s": 2.0}
+    reproduce(config(data, tmp_path, **settings))
+    with pytest.raises(OutputError, match="was begun with another base; choose another --runs"):
+        reproduce(config(data, tmp_path, **{**settings, "base": others[::-1]}))
+    with pytest.raises(OutputError, match="was begun with another base"):
+        reproduce(config(data, tmp_path, **{**settings, "base": (), "clip_s": None}))
+    with pytest.raises(OutputError, match=r"was begun with clip_s 2.0, not 3.0"):
+        reproduce(config(data, tmp_path, **{**settings, "clip_s": 3.0}))
+    with pytest.raises(NerfadError, match="is the person of --data; give other people"):
+        reproduce(config(data, tmp_path, **{**settings, "base": (*others, data)}))
+
+
+def test_a_folder_from_before_there_were_bases_goes_on(data, tmp_path, workshop):
+    reproduce(config(data, tmp_path, seeds=(0,)))
+    path = tmp_path / "t/plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({key: plan[key] for key in plan if key not in ("base", "clip_s")}))
+    workshop.trained.clear()
+    reproduce(config(data, tmp_path, seeds=(0,)))
+    assert workshop.trained == []
+
+
 def test_what_cannot_be_asked_for_is_said(data, tmp_path):
     for settings, sentence in [
         ({"table": 4}, "--table must be one of 1, 2, 3, not 4"),
@@ -189,6 +248,9 @@ def test_what_cannot_be_asked_for_is_said(data, tmp_path):
         ({"seeds": ()}, "give at least one seed"),
         ({"minutes": -1.0}, "must be more than 0"),
         ({"shares": (0.6, 0.4)}, "--shares must be above 0 and leave something for the field"),
+        ({"base": ("a",)}, "--base a: one person alone is no base; give at least two"),
+        ({"clip_s": 5.0}, r"--clip-s needs --base DATASET\.\.\.: without, attention and fusion learn from"),
+        ({"clip_s": 0.0, "base": ("a", "b")}, "--clip-s must be more than 0"),
     ]:
         with pytest.raises(NerfadError, match=sentence):
             config(data, tmp_path, **settings)
@@ -208,28 +270,3 @@ def test_shares_and_spread():
     }
     values = [1.0, 2.0, 6.0]
     assert spread_over_seeds(dict(enumerate(values)))["spread"] == pytest.approx(np.std(values, ddof=1))
-
-
-def test_a_real_chain_of_a_few_steps(tmp_path, monkeypatch):
-    """Only the networks are small: on a sample head, every score has a value or a reason."""
-    generate(tmp_path / "head", seconds=5.0, size=48)
-    sizes: dict = {"attention": {"width": 4, "critic_width": 4, "size": 32, "warm_up_steps": 1}}
-    sizes["fusion"] = {
-        "width": 2,
-        "size": 32,
-        "classifier_steps": 1,
-        "classifier_width": 2,
-        "features": "mel",
-    }
-    monkeypatch.setattr("nerfad.engine.reproduce_rows.CPU_SIZES", sizes)
-    settings = {"seeds": (0,), "minutes": None, "steps": 10, "size": 48, "max_frames": 8, "threads": 1}
-    table = reproduce(config(tmp_path / "head", tmp_path, variants=("full", "plain"), **settings))
-    full, plain = (table["variants"][name] for name in ("full", "plain"))
-    assert full["stages"]["0"]["field"]["steps"] == 5 and plain["stages"]["0"]["field"]["steps"] == 10
-    assert full["psnr_face"]["mean"] > 5 and plain["psnr_face"]["mean"] > 5
-    for row in (full, plain):
-        assert row["swap_outside"]["mean"] >= 0 and row["swap_inside"]["mean"] >= 0
-    assert 0 <= table["mask_iou"]["mean"] <= 1 and 0 <= table["mask_auc"]["mean"] <= 1
-    missing = [name for name, value in full.items() if name != "stages" and value["mean"] is None]
-    assert set(missing) <= set(table["reasons"])
-    assert "swap out" in as_text(table)
