@@ -49,7 +49,7 @@ KINDS = ("mlp", "hashgrid")
 QUALITIES = ("psnr_face", "psnr")
 NAMES = {"mlp": "the paper's field, 8 × 256, 64 + 128 samples", "hashgrid": "hash grid"}
 RUNG_RATIO = {"mlp": 2.0, "hashgrid": 1.25}
-N_RUNGS = {"mlp": 3, "hashgrid": 24}
+N_RUNGS = {"mlp": 4, "hashgrid": 24}
 
 
 @dataclass(frozen=True)

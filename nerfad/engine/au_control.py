@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RAMP_S = 0.08
 """An edit comes and goes within this time, inside its interval."""
+MIN_SPREAD = 0.1
+"""Least standard deviation of the codes over the training frames, in those of the noise on the condition."""
 _EDIT = re.compile(r"(AU\d\d)=([0-9.]+)@([0-9.]+)-([0-9.]+)s")
 
 
@@ -101,7 +103,7 @@ def unit_directions(
 
     Raises:
         InputFileError: the run hears nothing.
-        CheckpointError: the data set is another one.
+        CheckpointError: the data set is another one, or sound hardly changes the condition.
         DatasetError: it is gone, or has no such unit, or the person does not move it.
     """
     if avatar.voice.n_codes == 0:
@@ -127,7 +129,19 @@ def unit_directions(
     chosen = [names.index(unit) for unit in edited]
     sound = avatar.conditions(dataset_sound(data), frame_times=data.frame_times, segments=data.segments)
     codes = sound[frames, : avatar.voice.n_codes]
+    _check_spread(avatar, codes)
     return UnitDirections.fit(codes, units[frames][:, chosen], edited)
+
+
+def _check_spread(avatar: Avatar, codes: np.ndarray) -> None:
+    """Moves in proportion to codes that differ by less than the field's training noise are lost in it."""
+    spread, noise = float(codes.std(0).mean()), avatar.config.optim.condition_noise
+    if spread < MIN_SPREAD * noise:
+        raise CheckpointError(
+            f"{avatar.run}: --au cannot move a face that does not speak yet: what it hears changes its "
+            f"condition by {spread:.1g}, and it was trained under noise of {noise:g}; train fusion and field "
+            "longer."
+        )
 
 
 def own_dataset(avatar: Avatar, asked: str | Path | None) -> Dataset:

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 from tiny_data import train_tiny, write_tiny_dataset
+from tiny_faces import write_tiny_faces
+from tiny_runs import config, tiny_fusion
 
 from nerfad.data.dataset import load_dataset
 from nerfad.data.writer import DatasetWriter
 from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.evaluation_sources import dataset_sound
 from nerfad.engine.render import Avatar, render_video
+from nerfad.engine.train import train
 from nerfad.errors import CheckpointError, DatasetError, InputFileError
 from nerfad.models.unit_control import UnitDirections
 
@@ -109,25 +112,45 @@ def run(data, tmp_path_factory):
     return train_tiny(data, tmp_path_factory.mktemp("run"), steps=400)
 
 
-def test_au25_opens_the_mouth_that_is_rendered(data, run):
-    avatar, dataset = Avatar.load(run), load_dataset(data)
-    cond = avatar.conditions(dataset_sound(dataset), frame_times=dataset.frame_times)[:25]
+def brightness_within_and_before(run, dataset) -> tuple[np.ndarray, np.ndarray]:
+    """How AU25 at 1 instead of 0 from 0.2 to 0.8 s changes a frame in the middle and one before, [H, W]."""
+    avatar, n_frames = Avatar.load(run), 25
+    cond = avatar.conditions(dataset_sound(dataset), frame_times=dataset.frame_times)[:n_frames]
     pictures = {}
     for value in (0.0, 1.0):
         edits = [UnitEdit("AU25", value, 0.2, 0.8)]
-        changed = cond.copy()
-        n = avatar.voice.n_codes
-        changed[:, :n] = edited_codes(
-            unit_directions(avatar, edits), cond[:, :n], dataset.frame_times[:25], edits
-        )
-        pictures[value] = np.stack([avatar.render(avatar.c2w[0], c).image for c in changed[[2, 12]]])
-    before, within = pictures[1.0].astype(float) - pictures[0.0]
-    assert np.abs(before).max() == 0
+        changed, n = cond.copy(), avatar.voice.n_codes
+        directions = unit_directions(avatar, edits)
+        changed[:, :n] = edited_codes(directions, cond[:, :n], dataset.frame_times[:n_frames], edits)
+        pictures[value] = np.stack([avatar.render(avatar.c2w[0], c).image for c in changed[[12, 2]]])
+    within, before = (pictures[1.0].astype(float) - pictures[0.0]).mean(3)
+    return within, before
+
+
+def lips_of(dataset) -> np.ndarray:
+    """Pixels that are darker where the mouth is open, bool [H, W]."""
     order = np.argsort(dataset.aus[:, 0])
     closed, opened = (np.mean([dataset.image(int(i)) for i in part], 0) for part in (order[:10], order[-10:]))
-    lips = (opened - closed).mean(2)
-    assert within.mean(2)[lips < 0.5 * lips.min()].mean() < -15
-    assert np.abs(within.mean(2)[:10]).mean() < 5  # above the eyes hardly anything moves
+    change = (opened - closed).mean(2)
+    return change < 0.5 * change.min()
+
+
+@pytest.mark.parametrize(("codes", "darker"), [("measured", 15), ("learnt", 5)])
+def test_au25_opens_the_mouth_that_is_rendered(data, run, tmp_path, codes, darker):
+    trained = run if codes == "measured" else train_tiny(data, tmp_path, steps=400, codes=codes)
+    dataset = load_dataset(data)
+    within, before = brightness_within_and_before(trained, dataset)
+    assert np.abs(before).max() == 0
+    assert within[lips_of(dataset)].mean() < -darker
+    assert np.abs(within[:10]).mean() < 5  # above the eyes hardly anything moves
+
+
+def test_a_fused_face_that_does_not_speak_yet_is_refused(tmp_path):
+    data = write_tiny_faces(tmp_path / "data")
+    fusion = tiny_fusion((data,), tmp_path / "fusion")
+    train(config(data, tmp_path / "run", fusion=fusion))
+    with pytest.raises(CheckpointError, match="--au cannot move a face that does not speak yet"):
+        unit_directions(Avatar.load(tmp_path / "run"), [UnitEdit("AU25", 1.0, 0.0, 1.0)])
 
 
 def test_units_that_cannot_be_edited_are_named(data, run, tmp_path):

@@ -88,7 +88,7 @@ def draw(camera: Camera, c2w: np.ndarray, mouth: float, sway: float) -> tuple[np
     return image.clip(0, 255).astype(np.uint8).reshape(*shape, 3), labels.reshape(shape)
 
 
-def train_tiny(data: Path, out: Path, steps: int = 70) -> Path:
+def train_tiny(data: Path, out: Path, steps: int = 70, codes: str = "auto") -> Path:
     """Train a small avatar for a few seconds; returns its run folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -99,6 +99,7 @@ def train_tiny(data: Path, out: Path, steps: int = 70) -> Path:
                 dataset=data,
                 out=out,
                 steps=steps,
+                codes=codes,
                 preview_every_s=0.0,
                 field=FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
                 torso=TorsoConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16),
