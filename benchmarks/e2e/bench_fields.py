@@ -48,8 +48,8 @@ CLOCK, SCORES = "clock.json", "scores.json"
 KINDS = ("mlp", "hashgrid")
 QUALITIES = ("psnr_face", "psnr")
 NAMES = {"mlp": "the paper's field, 8 × 256, 64 + 128 samples", "hashgrid": "hash grid"}
-RUNG_RATIO = {"mlp": 2.0, "hashgrid": 1.25}
-N_RUNGS = {"mlp": 4, "hashgrid": 24}
+RUNG_RATIO = {"mlp": 2.0, "hashgrid": 1.4}
+N_RUNGS = {"mlp": 4, "hashgrid": 16}
 
 
 @dataclass(frozen=True)

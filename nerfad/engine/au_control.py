@@ -144,13 +144,13 @@ def _check_spread(avatar: Avatar, codes: np.ndarray) -> None:
         )
 
 
-def own_dataset(avatar: Avatar, asked: str | Path | None) -> Dataset:
-    """The data set that the avatar was trained on."""
+def own_dataset(avatar: Avatar, asked: str | Path | None, size: int | None = None) -> Dataset:
+    """The data set that the avatar was trained on, with pictures of `size` rows."""
     known = avatar.meta["dataset"]
     root = Path(known["root"] if asked is None else asked)
     if not root.is_dir():
         raise DatasetError(f"--au needs the data set {root} of the run; say where it is with --dataset.")
-    data = load_dataset(root)
+    data = load_dataset(root, size)
     if data.fingerprint() != known["fingerprint"]:
         raise CheckpointError(f"{avatar.run}: --au needs the data set of the run, and {root} is another one.")
     return data

@@ -8,11 +8,13 @@ from tiny_runs import config, tiny_fusion
 
 from nerfad.data.dataset import load_dataset
 from nerfad.data.writer import DatasetWriter
+from nerfad.engine import judge_au_control as judge_module
 from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.evaluation_sources import dataset_sound
 from nerfad.engine.render import Avatar, render_video
 from nerfad.engine.train import train
 from nerfad.errors import CheckpointError, DatasetError, InputFileError
+from nerfad.features.face_reader import FaceReading
 from nerfad.models.unit_control import UnitDirections
 
 TIMES = (np.arange(75) + 0.5) / 25
@@ -143,6 +145,25 @@ def test_au25_opens_the_mouth_that_is_rendered(data, run, tmp_path, codes, darke
     assert np.abs(before).max() == 0
     assert within[lips_of(dataset)].mean() < -darker
     assert np.abs(within[:10]).mean() < 5  # above the eyes hardly anything moves
+
+
+class LipReader:
+    """The darker the lips' pixels, the wider the gap."""
+
+    def __init__(self, dataset):
+        self.lips = lips_of(dataset)
+
+    def read(self, image: np.ndarray) -> FaceReading:
+        return FaceReading(1 - float(image[self.lips].mean()) / 255)
+
+
+def test_the_judge_sees_lips_open_with_the_value(data, run, monkeypatch):
+    monkeypatch.setattr(judge_module, "open_reader", lambda kind, models, dataset: LipReader(dataset))
+    judged = judge_module.judge_au_control(run, values=(0.0, 0.5, 1.0), n_frames=3)
+    shut, half, wide = judged["edited"].values()
+    assert shut + 0.04 < half + 0.02 < wide
+    assert shut < judged["speech"] < wide and shut < judged["real"]
+    assert judged["frames"] == 3 and list(judged["edited"]) == ["0", "0.5", "1"]
 
 
 def test_a_fused_face_that_does_not_speak_yet_is_refused(tmp_path):

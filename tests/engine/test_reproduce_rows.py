@@ -82,7 +82,9 @@ def test_every_row_of_tables_1_and_2_and_a_video(data, no_reader, tmp_path, monk
     assert list(first["variants"]) == list(ROWS)
     for name in ROWS:
         assert first["variants"][name] == table["variants"][f"{name}_end"]
-    assert first["videos"]["real"]["psnr"]["mean"] > 25
+    # The codec halves the colours' resolution, which costs much at 32 x 32.
+    trained = max(first["variants"][name]["psnr"]["mean"] for name in ROWS)
+    assert first["videos"]["real"]["psnr"]["mean"] > max(20, trained + 3)
     assert [line.split()[0] for line in as_text(first).splitlines()[1:6]] == [*ROWS, "real"]
 
 
