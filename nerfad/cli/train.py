@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
+from nerfad.cli.arguments import DatasetFolder
 from nerfad.cli.console import progress_bar, say
 from nerfad.cli.options import FieldTraining
 from nerfad.config import TrainConfig
 
 
 def train(
-    dataset: Positional[Path],
+    dataset: DatasetFolder,
     out: Path,
     options: FieldTraining,
     preset: Literal["default", "streaming"] = "default",

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from tyro.conf import Positional
-
+from nerfad.cli.arguments import DatasetFolders
 from nerfad.cli.console import progress_bar, say
 from nerfad.cli.options import FieldTraining
 from nerfad.config import ConfigError, TrainConfig
 
 
 def train_base(
-    datasets: Positional[tuple[Path, ...]],
+    datasets: DatasetFolders,
     fusion: Path,
     out: Path,
     options: FieldTraining,

@@ -13,6 +13,7 @@ import numpy as np
 from nerfad.engine.au_control import UnitEdit, edited_codes, own_dataset, unit_directions
 from nerfad.engine.evaluation_sources import dataset_sound
 from nerfad.engine.render import Avatar
+from nerfad.errors import in_one_sentence
 from nerfad.features.face_reader import open_reader
 
 VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -76,6 +77,7 @@ def judge_au_control(
     }
 
 
+@in_one_sentence()
 def main() -> None:
     """Print the gaps of a run as JSON."""
     parser = argparse.ArgumentParser(description="Measure how far an edited action unit opens the lips.")

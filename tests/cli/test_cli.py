@@ -84,9 +84,12 @@ def test_a_file_that_the_system_refuses_is_one_sentence(monkeypatch, capsys):
     assert "nerfad: /data/run: Permission denied" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["judge_attention", "judge_fusion", "train_audio"])
+TWO_FOLDERS = ("judge_attention", "judge_fusion")
+
+
+@pytest.mark.parametrize("module", ["judge_attention", "judge_au_control", "judge_fusion", "train_audio"])
 def test_modules_that_are_commands_end_in_one_sentence_too(monkeypatch, capsys, module):
-    monkeypatch.setattr(sys, "argv", [module, "missing", *(["missing"] if "judge" in module else [])])
+    monkeypatch.setattr(sys, "argv", [module, "missing", *(["missing"] if module in TWO_FOLDERS else [])])
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(f"nerfad.engine.{module}").main()
     assert stop.value.code == 2
