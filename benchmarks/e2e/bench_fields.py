@@ -5,7 +5,8 @@
 Both fields learn from the same data set with the same audio encoder and the same seed, without identity
 features; the paper's first, for so many minutes. Each keeps copies of itself on the way, which are scored
 afterwards on held-out frames, from sound and head pose. Whenever the hash grid first scores as high as the
-paper's field did, their training times are compared. Ctrl-C saves; the same command goes on.
+paper's field did, their training times are compared, unless that is hardly better than no head at all.
+Ctrl-C saves; the same command goes on.
 
 Time is time inside training steps: reading the data, listening, saving and scoring do not count. On the CPU
 it is CPU time over threads, which neighbours on a shared machine disturb least; wall time stands beside it.
@@ -47,6 +48,8 @@ ROOT = Path(__file__).parents[2]
 CLOCK, SCORES = "clock.json", "scores.json"
 KINDS = ("mlp", "hashgrid")
 QUALITIES = ("psnr_face", "psnr")
+MARGIN_DB = 3.0
+"""Nearer to the score of pictures without a head, a field has learnt nothing that could be compared."""
 NAMES = {"mlp": "the paper's field, 8 × 256, 64 + 128 samples", "hashgrid": "hash grid"}
 RUNG_RATIO = {"mlp": 2.0, "hashgrid": 1.4}
 N_RUNGS = {"mlp": 4, "hashgrid": 16}
@@ -145,6 +148,23 @@ def train_field(kind: str, args: argparse.Namespace, progress: Progress) -> Path
     return config.out
 
 
+def scored_frames(source: AvatarSource, n: int) -> list[int]:
+    """Held-out frames, evenly spread."""
+    spread = np.linspace(0, len(source.positions) - 1, min(n, len(source.positions)))
+    return [int(position) for position in source.positions[spread.astype(int)]]
+
+
+def without_head(run: Path, args: argparse.Namespace) -> dict[str, float]:
+    """What the same frames score where nothing is drawn over the torso."""
+    source = AvatarSource.open(run, args.dataset, device=args.device)
+    data, positions = source.dataset, scored_frames(source, args.frames)
+    scorer, frames = FrameScorer(data, None, positions), []
+    for position in positions:
+        bare = (torso_over(data.torso(position), data.background()) * 255 + 0.5).astype(np.uint8)
+        frames.append(scorer.score(SourceFrame(position, bare), data.image(position)).scores)
+    return {name: float(np.mean([frame[name] for frame in frames])) for name in QUALITIES}
+
+
 def scored(run: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Scores of a copy on held-out frames, evenly spread, and the speed at which it draws them."""
     path = run / SCORES
@@ -152,11 +172,10 @@ def scored(run: Path, args: argparse.Namespace) -> dict[str, Any]:
         known: dict[str, Any] = json.loads(path.read_text())
         return known
     source = AvatarSource.open(run, args.dataset, device=args.device)
-    spread = np.linspace(0, len(source.positions) - 1, min(args.frames, len(source.positions)))
-    positions = source.positions[spread.astype(int)]
+    positions = scored_frames(source, args.frames)
     scorer = FrameScorer(source.dataset, None, positions)
     frames, seconds = [], []
-    for position in positions.tolist():
+    for position in positions:
         started = Clock.now(args.device)
         image = source.with_sound_of(position, position)
         seconds.append(Clock().plus(started, Clock.now(args.device)).train_s)
@@ -182,15 +201,19 @@ def curve_of(run: Path, args: argparse.Namespace, progress: Progress) -> list[di
     return curve
 
 
-def equal_quality(mlp: dict[str, Any], grid: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+def equal_quality(
+    mlp: dict[str, Any], grid: Sequence[dict[str, Any]], name: str, bare: float
+) -> dict[str, Any]:
     """Training times at which the hash grid scores as high as a copy of the paper's field, for one score.
 
     The hash grid's is that of its first copy which scores as high, an upper bound: `missed_s` is that of the
-    copy before. All of the hash grid's are None where no copy does.
+    copy before. All of the hash grid's are None where no copy does, or where the paper's field is within
+    `MARGIN_DB` of `bare`, the score without a head.
     """
+    learnt = mlp[name] >= bare + MARGIN_DB
     at = next((k for k, point in enumerate(grid) if point[name] >= mlp[name]), None)
     result = {"quality": mlp[name], "mlp_s": mlp["train_s"], "mlp_wall_s": mlp["wall_s"]}
-    if at is None:
+    if at is None or not learnt:
         return result | dict.fromkeys(("hashgrid_s", "missed_s", "speed_up", "wall_speed_up"))
     reached = grid[at]
     return result | {
@@ -246,9 +269,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             run = train_field(kind, args, progress)
             curves[kind] = curve_of(run, args, progress)
         settings[kind] = settings_of(run)
-    data = load_dataset(args.dataset, args.size)
-    end = {name: equal_quality(curves["mlp"][-1], curves["hashgrid"], name) for name in QUALITIES}
-    way = [equal_quality(point, curves["hashgrid"], "psnr_face") for point in curves["mlp"]]
+    data, bare = load_dataset(args.dataset, args.size), without_head(run, args)
+    end = {name: equal_quality(curves["mlp"][-1], curves["hashgrid"], name, bare[name]) for name in QUALITIES}
+    way = [
+        equal_quality(point, curves["hashgrid"], "psnr_face", bare["psnr_face"]) for point in curves["mlp"]
+    ]
     # Places on this machine are nobody's business.
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return {
@@ -258,6 +283,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "dataset": {"name": args.dataset.name, "size": args.size, "frames": len(data)},
         "scored_on": f"{args.frames} held-out frames, evenly spread, over each frame's own torso",
+        "without_head": bare,
         "equal_quality": end,
         "equal_quality_on_the_way": way,
         "curves": curves,
