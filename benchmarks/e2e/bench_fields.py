@@ -35,6 +35,7 @@ from nerfad.config import FieldConfig, OptimConfig, TrainConfig
 from nerfad.data.dataset import load_dataset
 from nerfad.data.writer import write_json
 from nerfad.engine import checkpoint
+from nerfad.engine.drawing import torso_over
 from nerfad.engine.evaluation_sources import AvatarSource, SourceFrame
 from nerfad.engine.report_charts import Line, Marker, line_chart
 from nerfad.engine.scoring import FrameScorer

@@ -69,6 +69,7 @@ def test_both_fields_are_trained_scored_and_set_side_by_side(bench, data, small,
         for point, rung in zip(curve, bench.rungs_of(kind, args.minutes), strict=True):
             assert point["train_s"] >= rung and point["wall_s"] > 0 and point["step"] > 0
             assert point["psnr_face"] > 3 and point["psnr"] > 3 and point["rays_per_s"] > 0
+    assert all(record["without_head"][name] > 3 for name in bench.QUALITIES)
     assert record["settings"]["mlp"]["field"]["kind"] == "mlp"
     assert record["equal_quality"]["psnr"]["quality"] == record["curves"]["mlp"][-1]["psnr"]
     assert str(tmp_path) not in json.dumps(record)
@@ -103,9 +104,11 @@ def point(train_s, psnr_face, rays_per_s=100.0):
 
 def test_times_are_compared_where_the_grid_first_scores_as_high(bench):
     grid = [point(1.0, 10.0), point(2.0, 15.0), point(4.0, 14.0), point(8.0, 20.0, 5000.0)]
-    found = bench.equal_quality(point(80.0, 15.0, 10.0), grid, "psnr_face")
+    found = bench.equal_quality(point(80.0, 15.0, 10.0), grid, "psnr_face", 2.0)
     assert (found["hashgrid_s"], found["missed_s"], found["speed_up"]) == (2.0, 1.0, 40.0)
     assert found["drawing_speed_up"] == 10.0 and found["wall_speed_up"] == 40.0
-    assert bench.equal_quality(point(80.0, 5.0), grid, "psnr_face")["missed_s"] is None
-    never = bench.equal_quality(point(80.0, 25.0), grid, "psnr_face")
+    assert bench.equal_quality(point(80.0, 5.0), grid, "psnr_face", 1.0)["missed_s"] is None
+    never = bench.equal_quality(point(80.0, 25.0), grid, "psnr_face", 2.0)
     assert never["hashgrid_s"] is None and never["speed_up"] is None
+    nothing_learnt = bench.equal_quality(point(80.0, 15.0), grid, "psnr_face", 12.5)
+    assert nothing_learnt["quality"] == 15.0 and nothing_learnt["speed_up"] is None
