@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from nerfad.nn import ConditionedMLP
 from nerfad.ops import MarchResult, MLPSpec, composite, sh_encode
 
 RAYS_PER_CHUNK = 4096
+EARLY_STOP_EPS = 1e-4
 POINTS_PER_CHUNK = 16384
 
 
@@ -32,7 +35,9 @@ class IdentityField(TalkingField):
         super().__init__(config, n_cond)
         self.identity = identity
         self.offsets: Tensor | None = None
-        """Of the samples of the last call [k, n, 2], for `offset_penalty`; None with the baked form."""
+        """Of the samples of the last call [k, n, 2]; None with the baked form."""
+        self.offset_penalty: Tensor | None = None
+        """Of the samples before the stop of the rays last integrated; None where there are no offsets."""
         self.density_factor = 1.0
         self.density_net = ConditionedMLP(
             MLPSpec(
@@ -57,12 +62,18 @@ class IdentityField(TalkingField):
             cond: [n_cond, c].
             cond_index: int32 [n], the condition of each sample; None: all use the first.
         """
-        features, self.offsets = self.identity.reader()(positions, cond, cond_index)
-        inputs = torch.cat([self.encoding(positions), features], 1)
-        hidden = self.density_net(inputs, cond, cond_index, self.precision)
+        hidden, self.offsets = self._hidden(positions, cond, cond_index)
         views, codes = sh_encode(rays_d, SH_DEGREE), hidden[:, 1:].contiguous()
         rgbs = self.color_net(codes, views, ray_indices, self.precision)
         return self.density_factor * self._density(hidden[:, 0]), rgbs
+
+    def _hidden(
+        self, positions: Tensor, cond: Tensor, cond_index: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the density network says of samples [n, 1 + n_geometry], and their offsets."""
+        features, offsets = self.identity.reader()(positions, cond, cond_index)
+        inputs = torch.cat([self.encoding(positions), features], 1)
+        return self.density_net(inputs, cond, cond_index, self.precision), offsets
 
     def integrate(
         self,
@@ -73,10 +84,43 @@ class IdentityField(TalkingField):
         cond_index: Tensor | None,
         background: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `TalkingField.integrate`, of all samples: `render_samples` takes no features of points."""
+        """As `TalkingField.integrate`, in two passes, since `render_samples` takes no features of points.
+
+        Densities alone, without gradients, say first which samples lie before the early stop. The others have
+        weight and gradient zero; the second pass leaves them out.
+        """
         sample_cond = None if cond_index is None else cond_index[samples.ray_indices]
-        sigmas, rgbs = self(positions, rays_d, samples.ray_indices, cond, sample_cond)
-        return composite(sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, background)
+        seen, packed_info = self._before_the_stop(positions, samples, cond, sample_cond)
+        sigmas, rgbs = self(
+            positions[seen],
+            rays_d,
+            samples.ray_indices[seen],
+            cond,
+            None if sample_cond is None else sample_cond[seen],
+        )
+        t_starts, t_ends = samples.t_starts[seen], samples.t_ends[seen]
+        colors, opacities, depths, weights = composite(
+            sigmas, rgbs, t_starts, t_ends, packed_info, background, EARLY_STOP_EPS
+        )
+        self.offset_penalty = None
+        if self.offsets is not None and len(seen) > 0:
+            self.offset_penalty = offset_penalty(self.offsets, weights)
+        return colors, opacities, depths, weights.new_zeros(len(positions)).index_put((seen,), weights)
+
+    @torch.no_grad()
+    def _before_the_stop(
+        self, positions: Tensor, samples: MarchResult, cond: Tensor, sample_cond: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Samples [m] that `composite` looks at, and the `packed_info` [n_rays, 2] of these alone."""
+        hidden = self._hidden(positions, cond, sample_cond)[0]
+        passed = self.density_factor * self._density(hidden[:, 0]) * (samples.t_ends - samples.t_starts)
+        passed = passed.double()
+        before = passed.cumsum(0) - passed
+        rays, first = samples.ray_indices.long(), samples.packed_info[:, 0]
+        # Half the threshold: rounding must not leave out a sample that `composite` does not.
+        seen = (before - before[first[rays]] <= -math.log(EARLY_STOP_EPS / 2)).nonzero()[:, 0]
+        kept = torch.zeros_like(first).index_add_(0, rays[seen], torch.ones_like(seen))
+        return seen, torch.stack([kept.cumsum(0) - kept, kept], 1)
 
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
@@ -114,8 +158,7 @@ class IdentityHeadRenderer(HeadRenderer):
     ) -> HeadRays:
         """As `HeadRenderer.forward`, with the penalty on the offsets of the point form."""
         rays = super().forward(rays_o, rays_d, cond, ray_cond_index, background, jitter, max_samples)
-        if self.field.offsets is not None and len(rays.weights) > 0:
-            rays.offset_penalty = offset_penalty(self.field.offsets, rays.weights)
+        rays.offset_penalty = self.field.offset_penalty
         return rays
 
     def draw(

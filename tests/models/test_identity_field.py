@@ -79,3 +79,37 @@ def test_baked_field_writes_its_gradient_into_the_lattice():
     field.identity.pull_back()
     for name, parameter in field.identity.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("by_ray", [False, True])
+def test_samples_behind_the_stop_are_left_out_without_a_difference(by_ray):
+    """Colours, weights and every gradient are those of all samples; fewer are drawn with gradients."""
+    field = small_field()
+    renderer = small_renderer(field)
+    with torch.no_grad():
+        field.density_net.params.mul_(4.0)
+    field.density_factor = 50.0
+    rays_o, rays_d = rays()
+    rays_d[:5] *= -1  # these miss the box: rays without samples
+    generator = torch.Generator().manual_seed(0)
+    cond, background = torch.randn(2, N_COND, generator=generator), torch.rand(64, 3, generator=generator)
+    index = (torch.arange(64) % 2).int() if by_ray else None
+    target, found = torch.rand(64, 3, generator=generator), []
+    n_drawn = []
+    field.color_net.register_forward_hook(lambda _, inputs, __: n_drawn.append(len(inputs[0])))
+    before_the_stop = field._before_the_stop
+    for pruned in (True, False):
+        if not pruned:
+            field._before_the_stop = lambda positions, samples, *_: (
+                torch.arange(len(positions)),
+                samples.packed_info,
+            )
+        field.zero_grad()
+        out = renderer(rays_o, rays_d, cond, index, background)
+        (out.colors - target).square().sum().backward()
+        found.append((out.colors.detach(), out.weights.detach(), [p.grad for p in field.parameters()]))
+    field._before_the_stop = before_the_stop
+    assert 0 < n_drawn[0] < 0.8 * n_drawn[1] == 0.8 * len(found[1][1])
+    torch.testing.assert_close(found[0][:2], found[1][:2])
+    for pruned, whole in zip(found[0][2], found[1][2], strict=True):
+        torch.testing.assert_close(pruned, whole, rtol=1e-3, atol=1e-5)
