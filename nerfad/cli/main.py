@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import UseAppendAction
+from tyro.conf import DisallowNone, UseAppendAction
 from tyro.extras import SubcommandApp
 
 from nerfad.cli.arguments import DatasetFolder, DatasetFolders, Output, RunFolder, VideoFile
@@ -309,7 +309,12 @@ def main() -> None:
     """Entry point of `nerfad`. Errors that a user can cause end in one sentence and exit code 2."""
     yield_cores_early()
     with in_one_sentence():
-        app.cli(prog="nerfad", description="Real-time, speech-driven talking faces (NeRF-AD).")
+        # What may be left out shows its kind alone, PATH and not {None}|PATH.
+        app.cli(
+            prog="nerfad",
+            description="Real-time, speech-driven talking faces (NeRF-AD).",
+            config=(DisallowNone,),
+        )
 
 
 if __name__ == "__main__":

@@ -114,6 +114,15 @@ def test_help_answers_without_loading_torch():
     assert done.returncode == 0 and b"preprocess" in done.stdout
 
 
+def test_help_names_choices_and_not_that_an_option_may_be_left_out(monkeypatch, capsys):
+    assert run(monkeypatch, "train", "--help") == 0
+    told = capsys.readouterr().out
+    assert "{None}" not in told and "--fusion PATH" in told
+    for choices in ("field.kind {hashgrid,mlp}", "field.precision {float32,bfloat16}", "form {baked,point}"):
+        assert choices in told
+    assert "--identity.no-enabled" in told
+
+
 def test_progress_off_a_terminal_prints_each_tenth_once(capsys):
     printer = console._LinePrinter("train")
     for k in range(101):
