@@ -19,6 +19,9 @@ from nerfad.errors import in_one_sentence
 
 # Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
 
+CPU_WIDTH = 16
+"""Channels of the attention's networks that a CPU trains in minutes (docs/attention.md)."""
+
 app = SubcommandApp()
 models_app = SubcommandApp()
 app.command(models_app, name="models")
@@ -148,6 +151,11 @@ def pretrain_attention(
         threads=threads,
         weights=weights,
     )
+    if config.device == "cpu" and config.width > CPU_WIDTH:
+        say(
+            f"width {config.width} at {config.size} pixels is meant for GPUs; on a CPU add "
+            f"--width {CPU_WIDTH} --n-blocks 4 --size 64"
+        )
     with progress_bar("attention") as progress:
         result = run(config, progress)
     for name, reason in result.left_out.items():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import AttentionConfig, from_dict, resumed, to_dict
+from nerfad.config import AttentionConfig, ConfigError, from_dict, resumed, to_dict
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import AttentionData, as_input, load_attention_data
@@ -56,6 +56,7 @@ def pretrain_attention(config: AttentionConfig, progress: Progress | None = None
 
     Raises:
         DatasetError: a data set lacks faces, action units or frames, or no unit moves.
+        ConfigError: a data set is given twice.
         BackendError: `config.device` is not there.
         CheckpointError: `config.out` holds something else.
         OutputError: a checkpoint cannot be written; the previous one is whole.
@@ -114,7 +115,7 @@ class AttentionRun(BudgetedRun):
                 "trained on."
             )
         self.data: AttentionData = load_attention_data(config, progress)
-        self.trainer = AttentionTrainer(config, self.data)
+        self.trainer = AttentionTrainer(config, self.data, progress)
         # The clock counts training: cutting crops would otherwise eat a short budget.
         self.prepared_s = time.perf_counter() - started
         self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
@@ -187,9 +188,14 @@ class AttentionRun(BudgetedRun):
 
 
 def _identities(config: AttentionConfig) -> list[dict[str, str]]:
-    """What tells the data sets of a run from others."""
+    """What tells the data sets of a run from others; each may be there once."""
     found = [load_dataset(path) for path in config.datasets]
-    return [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in found]
+    entries = [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in found]
+    known = _fingerprints(entries)
+    for k, dataset in enumerate(found):
+        if known[k] in known[:k]:
+            raise ConfigError(f"{dataset.root}: is given twice; name each person's data set once.")
+    return entries
 
 
 def _fingerprints(datasets: list[dict[str, str]]) -> list[str]:

@@ -130,6 +130,16 @@ def test_progress_off_a_terminal_prints_each_tenth_once(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 11
 
 
+def test_long_preparations_are_told_off_a_terminal_too(monkeypatch, capsys):
+    printer = console._LinePrinter("attention")
+    clock = iter([100.0, 103.0, 106.0, 107.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    for k in range(4):
+        printer(0.0, f"cutting out faces ({k}0%)")
+    told = capsys.readouterr().err
+    assert "(00%)" in told and "(20%)" in told and len(told.splitlines()) == 2
+
+
 def test_the_demo_refuses_a_missing_video_before_any_work(tmp_path):
     with pytest.raises(NerfadError, match=r"clip\.mp4 does not exist"):
         demo.run_demo(tmp_path / "out", tmp_path / "clip.mp4", None, 0, None)
