@@ -28,7 +28,7 @@ from nerfad.engine.devices import checked_device
 from nerfad.engine.mask_report import MaskReport, preview_picture, report_mask, spread_rows
 from nerfad.engine.progress import RunLog
 from nerfad.errors import CheckpointError
-from nerfad.io.atomic import atomic_write
+from nerfad.io.atomic import atomic_write, check_folder_target
 from nerfad.models.au_attention import AUAttention
 from nerfad.progress import Progress
 
@@ -59,11 +59,12 @@ def pretrain_attention(config: AttentionConfig, progress: Progress | None = None
         ConfigError: a data set is given twice.
         BackendError: `config.device` is not there.
         CheckpointError: `config.out` holds something else.
-        OutputError: a checkpoint cannot be written; the previous one is whole.
+        OutputError: nothing can be written to `config.out`; a checkpoint that is there stays whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
     checked_device(config.device)
+    check_folder_target(config.out)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
@@ -107,13 +108,13 @@ class AttentionRun(BudgetedRun):
     ) -> None:
         self.config = config
         meta = saved.meta if saved else {}
-        self.log = RunLog(config.out, progress, meta.get("log"), unit="crops")
         self.datasets = _identities(config)
         if saved is not None and _fingerprints(meta["datasets"]) != _fingerprints(self.datasets):
             raise CheckpointError(
                 f"{config.out}: was trained on other data sets; choose another --out or give those it was "
                 "trained on."
             )
+        self.log = RunLog(config.out, progress, meta.get("log"), unit="crops")
         self.data: AttentionData = load_attention_data(config, progress)
         self.trainer = AttentionTrainer(config, self.data, progress)
         # The clock counts training: cutting crops would otherwise eat a short budget.

@@ -34,6 +34,13 @@ def run(monkeypatch, *arguments: str) -> int:
         (["render", "missing", "--audio", "a.wav", "--out", "o.mp4"], "missing"),
         (["evaluate", "missing", "--out", "scores"], "missing"),
         (["demo", "--out", "out", "--video", "missing.mp4"], "missing.mp4"),
+        (["demo", "--out", "out", "--minutes", "0"], "--minutes"),
+        (["demo", "--out", "file/out"], "file/out: a part of its path is a file"),
+        (["train", "missing", "--out", "file"], "file: a part of its path is a file"),
+        (["train", "missing", "--out", "file/run"], "file/run: a part of its path is a file"),
+        (["pretrain-attention", "missing", "--out", "file/run"], "file/run"),
+        (["evaluate", "missing", "--out", "file"], "file: a part of its path is a file"),
+        (["render", "missing", "--audio", "a.wav", "--out", "."], ".: it is a folder; choose a file name"),
         (["render", "missing", "--audio", "a.wav", "--out", "o.mp4", "--size", "0"], "--size"),
         (["evaluate", "missing", "--out", "scores", "--max-frames", "0"], "--max-frames"),
     ],
@@ -41,7 +48,9 @@ def run(monkeypatch, *arguments: str) -> int:
 )
 def test_what_a_user_gets_wrong_is_one_sentence(monkeypatch, capsys, tmp_path, arguments, named):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
     assert run(monkeypatch, *arguments) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nerfad: ")]
     assert len(complaint) == 1 and named in complaint[0]
 

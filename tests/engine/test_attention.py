@@ -65,13 +65,15 @@ def test_a_data_set_given_twice_is_refused_before_any_work(data, tmp_path):
 
 
 @pytest.mark.parametrize(("width", "warned"), [("64", True), ("16", False)])
-def test_sizes_for_gpus_are_named_on_a_cpu(monkeypatch, capsys, width, warned):
+def test_sizes_for_gpus_are_named_on_a_cpu(monkeypatch, capsys, tmp_path, width, warned):
+    monkeypatch.chdir(tmp_path)
     call = ["pretrain-attention", "missing", "--out", "run", "--width", width]
     monkeypatch.setattr(sys, "argv", ["nerfad", *call])
     with pytest.raises(SystemExit):
         main()
     told = " ".join(capsys.readouterr().err.split())
     assert ("on a CPU add --width 16 --n-blocks 4 --size 64" in told) == warned
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_run_can_be_opened(data, tmp_path):
