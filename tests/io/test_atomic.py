@@ -58,7 +58,9 @@ def test_targets_are_judged_before_anything_is_made(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(OutputError, match="permission is denied; choose a folder that you may write to"):
         check_file_target(tmp_path / "b.txt")
