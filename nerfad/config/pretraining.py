@@ -211,10 +211,7 @@ class FusionConfig:
             f"--size must be a multiple of 16 and at least 32, not {self.size}.",
         )
         require_one_of("--reference", self.reference, REFERENCES)
-        require(
-            self.target_mask in TARGET_MASKS,
-            f"--target-mask must be one of {', '.join(TARGET_MASKS)}, not {self.target_mask!r}.",
-        )
+        require_one_of("--target-mask", self.target_mask, TARGET_MASKS)
         require(
             set(self.features.split("+")) <= {"speech", "phones", "mel"} or self.features == "auto",
             f"--features must be auto, or speech, phones, mel joined by +, not {self.features!r}.",
