@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One command for whoever has a GPU: environment, build, CUDA tests, compute-sanitizer, benchmarks. Works
 # offline in an environment that has what nerfad needs: PYTHON=... names its interpreter, whose folder holds
-# cmake; nvcc is on PATH or in CUDA_HOME. Steps that fail do not stop the others. Writes gpu.log and gpu.json (what ran, how it ended, and the benchmark's own JSON) to RESULTS.
-# Ends with 0 if all went well, 1 if a step failed, 3 if there is no GPU.
+# cmake; nvcc is on PATH or in CUDA_HOME. Steps that fail do not stop the others. Writes gpu.log and gpu.json
+# (what ran, how it ended, and the benchmark's own JSON) to RESULTS. Ends with 0 if all went well, 1 if a step failed, 3 if there is no GPU.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

@@ -1,16 +1,22 @@
 """Settings: refused with one sentence, and the same after a trip through JSON."""
 
+import dataclasses
 import json
+import re
 
 import pytest
 
 from nerfad.config import (
     AttentionConfig,
+    AttentionWeights,
     ConfigError,
     FieldConfig,
     FusionConfig,
+    FusionWeights,
+    IdentityOptions,
     OccupancyConfig,
     OptimConfig,
+    PaperFieldConfig,
     TorsoConfig,
     TrainConfig,
     from_dict,
@@ -85,3 +91,12 @@ def test_sizes_and_rates_that_cannot_be_are_refused_by_name(kind, settings, name
 def test_threads_below_nought_are_refused(make):
     with pytest.raises(ConfigError, match="--threads must be 0"):
         make()
+
+
+GROUPS = (FieldConfig, PaperFieldConfig, IdentityOptions, TorsoConfig, OccupancyConfig, OptimConfig)
+
+
+@pytest.mark.parametrize("kind", [*GROUPS, AttentionWeights, FusionWeights])
+def test_the_help_says_what_every_option_of_a_group_is(kind):
+    explained = re.findall(r"^ {8}(\w+): \w", kind.__doc__, re.MULTILINE)
+    assert explained == [item.name for item in dataclasses.fields(kind)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -15,7 +16,9 @@ console = Console(stderr=True, highlight=False)
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """A bar on a terminal; on a pipe or in a log, a line for every tenth of the work."""
+    """A bar on a terminal; on a pipe or in a log, a line for every tenth of the work, and now and then one
+    about the preparations before it.
+    """
     if not console.is_terminal:
         yield _LinePrinter(title)
         return
@@ -33,14 +36,17 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 
 class _LinePrinter:
+    PREPARING_EVERY_S = 5.0
+
     def __init__(self, title: str) -> None:
         self._title = title
         self._last = -1
+        self._since = 0.0
 
     def __call__(self, done: float, text: str) -> None:
-        tenth = int(done * 10)
-        if tenth != self._last:
-            self._last = tenth
+        tenth, now = int(done * 10), time.monotonic()
+        if tenth != self._last or (done == 0 and now - self._since > self.PREPARING_EVERY_S):
+            self._last, self._since = tenth, now
             print(f"{self._title} {100 * done:3.0f} %  {text}", file=sys.stderr, flush=True)
 
 

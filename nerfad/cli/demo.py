@@ -17,22 +17,26 @@ def run_demo(out: Path, video: Path | None, minutes: float | None, seed: int, mo
     """Runs every stage into `out` and returns the report's path."""
     if video is not None and not video.is_file():
         raise NerfadError(f"{video} does not exist; name a video file: make demo VIDEO=clip.mp4")
+    from nerfad.config import TrainConfig
     from nerfad.engine.evaluate import evaluate
     from nerfad.engine.render import render_video
     from nerfad.engine.report import report
-    from nerfad.engine.train import TrainConfig, train
+    from nerfad.engine.train import train
+    from nerfad.io.atomic import check_folder_target
 
     seconds: dict[str, float] = {}
     data, run, scores = out / "data", out / "run", out / "eval"
+    budget = minutes if minutes is not None else (VIDEO_MINUTES if video else SAMPLE_MINUTES)
+    config = TrainConfig(dataset=data, out=run, minutes=budget, seed=seed)
+    check_folder_target(out)
 
     started = time.perf_counter()
     _make_data(data, video, seed, models)
     seconds["data"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    budget = minutes if minutes is not None else (VIDEO_MINUTES if video else SAMPLE_MINUTES)
     with progress_bar("train") as progress:
-        train(TrainConfig(dataset=data, out=run, minutes=budget, seed=seed), progress=progress)
+        train(config, progress=progress)
     seconds["train"] = time.perf_counter() - started
 
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import UseAppendAction
+from tyro.conf import DisallowNone, UseAppendAction
 from tyro.extras import SubcommandApp
 
 from nerfad.cli.arguments import DatasetFolder, DatasetFolders, Output, RunFolder, VideoFile
@@ -19,6 +19,9 @@ from nerfad.config import AttentionConfig, AttentionWeights
 from nerfad.errors import in_one_sentence
 
 # Everything heavy is imported inside the commands: `nerfad --help` must answer at once.
+
+CPU_WIDTH = 16
+"""Channels of the attention's networks that a CPU trains in minutes (docs/attention.md)."""
 
 app = SubcommandApp()
 models_app = SubcommandApp()
@@ -136,6 +139,11 @@ def pretrain_attention(
         weights=weights,
         **vars(options),
     )
+    if config.device == "cpu" and config.width > CPU_WIDTH:
+        say(
+            f"width {config.width} at {config.size} pixels is meant for GPUs; on a CPU add "
+            f"--width {CPU_WIDTH} --n-blocks 4 --size 64"
+        )
     with progress_bar("attention") as progress:
         result = run(config, progress)
     for name, reason in result.left_out.items():
@@ -297,7 +305,12 @@ def main() -> None:
     """Entry point of `nerfad`. Errors that a user can cause end in one sentence and exit code 2."""
     yield_cores_early()
     with in_one_sentence():
-        app.cli(prog="nerfad", description="Real-time, speech-driven talking faces (NeRF-AD).")
+        # What may be left out shows its kind alone, PATH and not {None}|PATH.
+        app.cli(
+            prog="nerfad",
+            description="Real-time, speech-driven talking faces (NeRF-AD).",
+            config=(DisallowNone,),
+        )
 
 
 if __name__ == "__main__":

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from nerfad.config.values import require, require_within
+from nerfad.config.values import require, require_one_of, require_within
 
-FIELDS = ("hashgrid", "mlp")
-PRECISIONS = ("float32", "bfloat16")
-FORMS = ("baked", "point")
+FieldKind = Literal["hashgrid", "mlp"]
+Precision = Literal["float32", "bfloat16"]
+IdentityForm = Literal["baked", "point"]
 GRID = {"n_levels": (1, 32), "base_resolution": (1, 4096), "log2_table_size": (8, 24)}
 """Limits of the settings of a hash grid; `nerfad.ops.GridSpec` says what they are."""
 WIDTHS, DEPTHS = (16, 128), (1, 16)
 """Limits of a fused network's layers."""
-
-
-def _require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    require(value in choices, f"{name} must be {' or '.join(choices)}, not {value!r}.")
 
 
 def _require_grid(group: str, config: FieldConfig | TorsoConfig) -> None:
@@ -33,14 +30,27 @@ class FieldConfig:
     """The conditional radiance field: a hash grid and two small conditioned networks.
 
     Args:
-        kind: "hashgrid", or "mlp" for the paper's own field, whose sizes are in `PaperFieldConfig`; of the
-            sizes below none counts then.
-        precision: of the networks' products on the CPU, "float32" or "bfloat16" (faster where the processor
-            multiplies bfloat16). CUDA kernels multiply in half precision either way.
+        kind: hashgrid, or mlp for the paper's own field, whose sizes are those of paper-field; of the sizes
+            below none counts then.
+        precision: of the networks' products on the CPU; bfloat16 is faster where the processor multiplies it.
+            CUDA kernels multiply in half precision either way.
+        n_levels: grids of the encoding, from coarse to fine.
+        n_features: learnt numbers at each vertex of each level: 1, 2, 4 or 8.
+        base_resolution: cells along each side of the box at the coarsest level.
+        finest_resolution: cells along each side at the finest level; more show finer detail in larger
+            pictures.
+        log2_table_size: binary logarithm of the entries of each level's table. 14 makes 2 MiB of all tables,
+            which a CPU's cache holds; more take longer.
+        width: neurons of a hidden layer of both networks.
+        n_hidden_density: hidden layers of the network that gives the density.
+        n_hidden_color: hidden layers of the one that gives the colour.
+        n_geometry: numbers that the first hands to the second.
+        density_bias: added to the logarithm of the density (per side of the box); below 0 the box starts
+            nearly transparent.
     """
 
-    kind: str = "hashgrid"
-    precision: str = "float32"
+    kind: FieldKind = "hashgrid"
+    precision: Precision = "float32"
     n_levels: int = 16
     n_features: int = 2
     base_resolution: int = 16
@@ -53,8 +63,8 @@ class FieldConfig:
     density_bias: float = -1.0
 
     def __post_init__(self) -> None:
-        _require_one_of("field.kind", self.kind, FIELDS)
-        _require_one_of("field.precision", self.precision, PRECISIONS)
+        require_one_of("field.kind", self.kind, get_args(FieldKind))
+        require_one_of("field.precision", self.precision, get_args(Precision))
         require(
             self.kind == "hashgrid" or self.precision == "float32",
             "field.precision bfloat16 is for the hash-grid field; leave it out with --field.kind mlp.",
@@ -66,7 +76,20 @@ class FieldConfig:
 
 @dataclass(frozen=True)
 class PaperFieldConfig:
-    """Sizes of the paper's field (`--field.kind mlp`); the defaults are the paper's."""
+    """Sizes of the paper's field (`--field.kind mlp`); the defaults are the paper's.
+
+    Args:
+        position_octaves: octaves of the positional encoding of a point.
+        direction_octaves: and of the direction that it is seen from.
+        width: neurons of a hidden layer.
+        n_hidden: hidden layers before the density.
+        skip: hidden layers after which the inputs enter again.
+        color_width: neurons of a hidden layer of the colour's branch.
+        n_hidden_color: hidden layers of that branch.
+        n_coarse: samples along a ray for the coarse network, one in each of as many equal parts.
+        n_fine: samples that the fine network adds where the coarse one found matter.
+        density_bias: added to the logarithm of the density, per side of the box.
+    """
 
     position_octaves: int = 10
     direction_octaves: int = 4
@@ -96,8 +119,8 @@ class IdentityOptions:
     """The identity features f_id of a run; docs/identity.md says what they are.
 
     Args:
-        enabled: whether the field sees them; None: exactly with `--fusion` or `--base`.
-        form: "baked" on a lattice, or "point" by point (about 30 times slower to draw).
+        enabled: whether the field sees them; by default exactly with `--fusion` or `--base`.
+        form: baked on a lattice, or point by point (about 30 times slower to draw).
         n_references: frames whose Identity-faces they are read from; the paper has 4.
         size: rows of those pictures, at most.
         channels: of their feature maps; the paper has 128.
@@ -108,7 +131,7 @@ class IdentityOptions:
     """
 
     enabled: bool | None = None
-    form: str = "baked"
+    form: IdentityForm = "baked"
     n_references: int = 4
     size: int = 128
     channels: int = 32
@@ -118,7 +141,7 @@ class IdentityOptions:
     audio_in_offset: bool = False
 
     def __post_init__(self) -> None:
-        _require_one_of("identity.form", self.form, FORMS)
+        require_one_of("identity.form", self.form, get_args(IdentityForm))
         require(self.n_references >= 1, "identity.n_references must be at least 1.")
         require(self.size >= 16, "identity.size must be at least 16.")
         require(16 <= self.channels <= 128, "identity.channels must be between 16 and 128.")
@@ -134,7 +157,21 @@ class IdentityOptions:
 
 @dataclass(frozen=True)
 class TorsoConfig:
-    """The picture of neck and torso, drawn under the head and moved by a learnt 2-D deformation."""
+    """The picture of neck and torso, drawn under the head and moved by a learnt 2-D deformation.
+
+    Args:
+        enabled: whether it is learnt; without it the head stands before the background.
+        n_levels: grids of its encoding, from coarse to fine.
+        n_features: learnt numbers at each vertex of each level: 1, 2, 4 or 8.
+        base_resolution: cells across the picture at the coarsest level.
+        finest_resolution: cells across it at the finest level.
+        log2_table_size: binary logarithm of the entries of each level's table.
+        width: neurons of a hidden layer of its two networks.
+        n_hidden: hidden layers of the network that gives colour and opacity.
+        deformation_octaves: octaves of the positions that the deformation's network sees; fewer make it
+            smoother.
+        max_deformation: the furthest that it moves a point, in heights of the picture.
+    """
 
     enabled: bool = True
     n_levels: int = 12
@@ -155,7 +192,17 @@ class TorsoConfig:
 
 @dataclass(frozen=True)
 class OccupancyConfig:
-    """Which part of the box is looked at."""
+    """Which part of the box is looked at; for the hash-grid field.
+
+    Args:
+        resolution: cells along each side of the box, a power of two.
+        n_steps: steps in which a ray would cross one side of the box.
+        max_samples_per_ray: the most samples of one ray.
+        n_conditions: moments of speech and blinks whose densities decide together whether a cell is empty.
+        threshold: density, per side of the box, below which it is.
+        visible_weight: share of a ray's colour from which a sample counts as seen; cells where nothing has
+            been seen for long are left out, too.
+    """
 
     resolution: int = 128
     n_steps: int = 128

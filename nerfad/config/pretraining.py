@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerfad.config.values import from_dict, require, require_budget, require_threads
+from nerfad.config.values import from_dict, require, require_budget, require_one_of, require_threads
 
 
 @dataclass(frozen=True)
@@ -210,14 +210,8 @@ class FusionConfig:
             self.size >= 32 and self.size % 16 == 0,
             f"--size must be a multiple of 16 and at least 32, not {self.size}.",
         )
-        require(
-            self.reference in REFERENCES,
-            f"--reference must be one of {', '.join(REFERENCES)}, not {self.reference!r}.",
-        )
-        require(
-            self.target_mask in TARGET_MASKS,
-            f"--target-mask must be one of {', '.join(TARGET_MASKS)}, not {self.target_mask!r}.",
-        )
+        require_one_of("--reference", self.reference, REFERENCES)
+        require_one_of("--target-mask", self.target_mask, TARGET_MASKS)
         require(
             set(self.features.split("+")) <= {"speech", "phones", "mel"} or self.features == "auto",
             f"--features must be auto, or speech, phones, mel joined by +, not {self.features!r}.",

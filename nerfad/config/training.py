@@ -9,16 +9,38 @@ from pathlib import Path
 from typing import Any
 
 from nerfad.config.fields import FieldConfig, IdentityOptions, OccupancyConfig, PaperFieldConfig, TorsoConfig
-from nerfad.config.values import from_dict, require, require_budget, require_threads
+from nerfad.config.values import from_dict, require, require_budget, require_one_of, require_threads
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How the parameters are fitted.
+    """How the parameters are fitted. Rates are AdamW's, shares lie in 0 to 1.
 
-    `lr_mlp` is for the paper's field (`--field.kind mlp`), `lr_fusion` for audio net, E_a and D of a fusion,
-    which go on learning with the field (0: frozen, as always with a base), by eq. 9 and by `fusion_weight`
-    times eqs. 4 to 6; `lr_networks` is for every other network.
+    Args:
+        n_rays: rays of a step; the first 600 steps, whose rays are dearer, take a quarter and then half.
+        n_frames: frames of a step, over which they are spread evenly.
+        mouth_share: share of the rays that look at the mouth, which is small and moves most.
+        torso_share: share that look anywhere in the frame; what is left looks at the head.
+        lr_table: learning rate of the hash tables; high, because each entry is seldom touched.
+        lr_networks: of every network that has no rate of its own.
+        lr_poses: of the corrections of the head poses (with refine-poses).
+        lr_mlp: of the paper's field (with --field.kind mlp); the paper's rate.
+        lr_fusion: of audio net, E_a and D of a fusion, which go on learning with the field; 0 freezes them,
+            as always with a base.
+        hold_share: share of the run before the rates begin to fall.
+        final_lr: factor on all rates at the end of the run; they fall towards it exponentially.
+        weight_decay: of the networks; tables, poses and the paper's field have none.
+        condition_noise: noise on what the field is told, in standard deviations of the codes; half on blinks.
+            The field must bear what the sound predicts less well than it was measured.
+        true_code_share: share of the draws that show the field measured codes (with a fusion: the frame's own
+            face) in the place of those that the sound predicts; it keeps the mouth's whole range.
+        appearance_dims: numbers of a learnt code of each training frame, for light that changes; 0 for none.
+        alpha_weight: of the term that keeps head and torso to their labels.
+        opaque_weight: of the head's transparency, mean of 1 - opacity over its pixels.
+        fusion_weight: of the fusion's own losses (eqs. 4 to 6) where it goes on learning.
+        triple_share: share of the head's rays drawn in threes along a line, whose depths must be smooth.
+        smooth_weight: of the bend of the depth over such a line, in sides of the box.
+        refine_poses: correct the head poses while training.
     """
 
     n_rays: int = 2048
@@ -125,13 +147,13 @@ class TrainConfig:
         object.__setattr__(self, "out", Path(self.out))
         require_budget(self.minutes, self.steps)
         require_threads(self.threads)
-        require(self.preset in PRESETS, f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}.")
+        require_one_of("--preset", self.preset, PRESETS)
         require(
             self.lookahead_s is None or 0 <= self.lookahead_s <= 2, "--lookahead-s must be between 0 and 2."
         )
         require(self.clip_s is None or self.clip_s > 0, "--clip-s must be more than 0.")
         require(all(step > 0 for step in self.report_at), "--report-at takes numbers of steps above 0.")
-        require(self.codes in CODES, f"--codes must be one of {', '.join(CODES)}, not {self.codes!r}.")
+        require_one_of("--codes", self.codes, CODES)
         require(
             self.codes != "none" or not self.identity.audio_in_offset,
             "identity.audio_in_offset needs sound; leave --codes none out.",

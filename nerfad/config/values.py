@@ -25,6 +25,10 @@ def require_within(group: str, config: Any, **limits: tuple[float, float]) -> No
         require(low <= value <= high, f"{group}.{name} must be between {low} and {high}, not {value}.")
 
 
+def require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    require(value in choices, f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
 def require_threads(threads: int) -> None:
     require(threads >= 0, f"--threads must be 0 (torch's choice) or more, not {threads}.")
 

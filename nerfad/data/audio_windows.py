@@ -62,22 +62,3 @@ def mel_windows(
     padded = np.concatenate([mel, np.zeros((1, mel.shape[1]), mel.dtype)])
     windows = padded[np.where(inside, rows, len(mel))]
     return np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
-
-
-def feature_windows(
-    features: np.ndarray, audio_ids: np.ndarray, before: int = 4, after: int = 4
-) -> np.ndarray:
-    """Neighbouring feature windows [i - before, i + after) of each frame, for smoothing over time.
-
-    Args:
-        features: float32 [n_windows, ...], 25 a second, as AD-NeRF's and RAD-NeRF's scripts extract them.
-        audio_ids: int [n]; an id beyond the last window takes the last one.
-
-    Returns:
-        float32 [n, before + after, ...], zero where there is no window.
-    """
-    centre = np.minimum(np.asarray(audio_ids), len(features) - 1)
-    rows = centre[:, None] + np.arange(-before, after)
-    padded = np.concatenate([features, np.zeros((1, *features.shape[1:]), features.dtype)])
-    inside = (rows >= 0) & (rows < len(features))
-    return padded[np.where(inside, rows, len(features))].astype(np.float32, copy=False)

@@ -11,6 +11,7 @@ from nerfad.config import AttentionConfig
 from nerfad.engine.attention_data import AttentionBatch, AttentionData
 from nerfad.models import attention_losses as losses
 from nerfad.models.au_attention import AUAttention, Critic
+from nerfad.progress import Progress, report
 
 BETAS = (0.5, 0.999)
 _FINAL_RATE = 0.02
@@ -24,10 +25,14 @@ class AttentionTrainer:
     Args:
         config: settings; the seed draws the initial weights and everything afterwards.
         data: the training frames.
+        progress: is told of the warm-up, which is part of the first step.
     """
 
-    def __init__(self, config: AttentionConfig, data: AttentionData) -> None:
+    def __init__(
+        self, config: AttentionConfig, data: AttentionData, progress: Progress | None = None
+    ) -> None:
         self.config, self.data = config, data
+        self._progress = progress
         n_units = len(data.units)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -57,7 +62,9 @@ class AttentionTrainer:
                 group["lr"] = self.config.learning_rate * rate_scale(share)
         figures: dict[str, float] = {}
         if self.n_steps == 0:
-            for _ in range(self.config.warm_up_steps):
+            for k in range(self.config.warm_up_steps):
+                done = k / self.config.warm_up_steps
+                report(self._progress, 0.0, f"teaching the classifier of action units ({done:.0%})")
                 self._step_of("critic", self._warm_up_loss(self._batch()))
         for _ in range(self.config.critic_steps):
             figures = self._step_of("critic", self._critic_loss(self._batch()))

@@ -28,7 +28,7 @@ from nerfad.engine.scoring import LANDMARK_METRICS, PICTURE_METRICS, FrameScore,
 from nerfad.engine.summary import Summary
 from nerfad.errors import ModelNotFoundError, NerfadError
 from nerfad.features.face_reader import FaceReader, open_reader
-from nerfad.io.atomic import atomic_write
+from nerfad.io.atomic import atomic_write, check_folder_target
 from nerfad.io.images import save_image
 from nerfad.io.video import write_video
 from nerfad.metrics.unavailable import Unavailable
@@ -84,6 +84,7 @@ def evaluate(
         raise NerfadError(f"--torso must be one of {', '.join(TORSOS)}, not {torso!r}.")
     if max_frames is not None and max_frames < 1:
         raise NerfadError(f"--max-frames must be at least 1, got {max_frames}.")
+    check_folder_target(out)
     source = _open_source(run, video, dataset, torso, device)
     data = source.dataset
     positions = source.positions if max_frames is None else source.positions[:max_frames]

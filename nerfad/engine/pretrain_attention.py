@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import nerfad
-from nerfad.config import AttentionConfig, from_dict, resumed, to_dict
+from nerfad.config import AttentionConfig, ConfigError, from_dict, resumed, to_dict
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import AttentionData, as_input, load_attention_data
@@ -28,7 +28,7 @@ from nerfad.engine.devices import checked_device
 from nerfad.engine.mask_report import MaskReport, preview_picture, report_mask, spread_rows
 from nerfad.engine.progress import RunLog
 from nerfad.errors import CheckpointError
-from nerfad.io.atomic import atomic_write
+from nerfad.io.atomic import atomic_write, check_folder_target
 from nerfad.models.au_attention import AUAttention
 from nerfad.progress import Progress
 
@@ -56,13 +56,15 @@ def pretrain_attention(config: AttentionConfig, progress: Progress | None = None
 
     Raises:
         DatasetError: a data set lacks faces, action units or frames, or no unit moves.
+        ConfigError: a data set is given twice.
         BackendError: `config.device` is not there.
         CheckpointError: `config.out` holds something else.
-        OutputError: a checkpoint cannot be written; the previous one is whole.
+        OutputError: nothing can be written to `config.out`; a checkpoint that is there stays whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
     checked_device(config.device)
+    check_folder_target(config.out)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     saved = checkpoint.load(config.out) if checkpoint.exists(config.out) else None
@@ -106,15 +108,15 @@ class AttentionRun(BudgetedRun):
     ) -> None:
         self.config = config
         meta = saved.meta if saved else {}
-        self.log = RunLog(config.out, progress, meta.get("log"), unit="crops")
         self.datasets = _identities(config)
         if saved is not None and _fingerprints(meta["datasets"]) != _fingerprints(self.datasets):
             raise CheckpointError(
                 f"{config.out}: was trained on other data sets; choose another --out or give those it was "
                 "trained on."
             )
+        self.log = RunLog(config.out, progress, meta.get("log"), unit="crops")
         self.data: AttentionData = load_attention_data(config, progress)
-        self.trainer = AttentionTrainer(config, self.data)
+        self.trainer = AttentionTrainer(config, self.data, progress)
         # The clock counts training: cutting crops would otherwise eat a short budget.
         self.prepared_s = time.perf_counter() - started
         self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
@@ -187,9 +189,14 @@ class AttentionRun(BudgetedRun):
 
 
 def _identities(config: AttentionConfig) -> list[dict[str, str]]:
-    """What tells the data sets of a run from others."""
+    """What tells the data sets of a run from others; each may be there once."""
     found = [load_dataset(path) for path in config.datasets]
-    return [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in found]
+    entries = [{"root": str(d.root.resolve()), "fingerprint": d.fingerprint()} for d in found]
+    known = _fingerprints(entries)
+    for k, dataset in enumerate(found):
+        if known[k] in known[:k]:
+            raise ConfigError(f"{dataset.root}: is given twice; name each person's data set once.")
+    return entries
 
 
 def _fingerprints(datasets: list[dict[str, str]]) -> list[str]:

@@ -21,6 +21,7 @@ from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
 from nerfad.engine.voice import restored_voice
 from nerfad.errors import InputFileError, NerfadError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
+from nerfad.io.atomic import check_file_target
 from nerfad.io.audio import read_audio
 from nerfad.io.video import SYNTHETIC_COMMENT, write_video
 from nerfad.models.avatar import body_in_heights
@@ -200,6 +201,7 @@ def render_video(
     """
     if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
         raise NerfadError(f"--size must be between {MIN_SIZE} and {MAX_SIZE} pixels, got {size}.")
+    check_file_target(out)
     avatar = Avatar.load(run, device)
     if avatar.audio_kind != "mel":
         raise InputFileError(

@@ -12,6 +12,7 @@ from nerfad.engine import checkpoint
 from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.devices import checked_device
 from nerfad.errors import CheckpointError
+from nerfad.io.atomic import check_folder_target
 
 _FIXED = (
     *("seed", "size", "preset", "lookahead_s", "fusion", "codes", "base", "clip_s"),
@@ -27,8 +28,10 @@ def begun(config: TrainConfig) -> Checkpoint | None:
     Raises:
         BackendError: `config.device` is not there.
         CheckpointError: the checkpoint is damaged.
+        OutputError: nothing can be written to `config.out`.
     """
     checked_device(config.device)
+    check_folder_target(config.out)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

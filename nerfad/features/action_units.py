@@ -6,7 +6,6 @@ Nothing measured with it may be compared with scores from OpenFace; wherever it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,9 +102,3 @@ class PersonScale:
             name: [float(low), float(high)]
             for name, low, high in zip(AU_NAMES, self.low, self.high, strict=True)
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, list[float]]) -> PersonScale:
-        """The inverse of `to_json`."""
-        limits = np.array([value[name] for name in AU_NAMES], np.float32)
-        return cls(limits[:, 0], limits[:, 1])

@@ -36,6 +36,29 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     return OutputError(f"cannot write {os.fspath(path)}: {remedy}.")
 
 
+def check_file_target(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError where no file could be written at `path`; to be asked before long work, not after."""
+    _check_target(Path(path), Path(path).parent, is_folder=False)
+
+
+def check_folder_target(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError where nothing could be written into a folder at `path`. Makes nothing."""
+    _check_target(Path(path), Path(path), is_folder=True)
+
+
+def _check_target(target: Path, folder: Path, is_folder: bool) -> None:
+    try:
+        if not is_folder and target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        there = next(part for part in (folder, *folder.parents) if part.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, it becomes `path`.

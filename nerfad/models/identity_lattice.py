@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from nerfad.cameras import Camera
 from nerfad.config import ConfigError
 from nerfad.models.identity_features import IdentityEncoder, References
 from nerfad.models.renderer import HeadRays
@@ -60,11 +59,6 @@ class PointIdentity(nn.Module):
     @property
     def references(self) -> References:
         return References(self.camera, self.c2w, self.images)
-
-    def set_references(self, camera: Camera, c2w: Tensor, images: Tensor) -> None:
-        """Turn to another identity, or to other frames of the same."""
-        References(camera, c2w, images)
-        self.camera, self.c2w, self.images = camera, c2w.clone(), images.clone()
 
     def reader(self) -> Reader:
         """Computes the feature maps; the function may then be called many times."""

@@ -30,7 +30,7 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
     if not head.exportable:
         raise NerfadError(
             "the torch-free runtime draws the plain hash-grid field only; export a run that was trained "
-            "without identity features (--identity.enabled False) and with --field.kind hashgrid."
+            "without identity features (--identity.no-enabled) and with --field.kind hashgrid."
         )
     arrays = {
         "head.table": _array(head.field.encoding.table, table_dtype),

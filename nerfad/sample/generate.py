@@ -78,8 +78,10 @@ class Script:
     speech: Utterance
     wave: np.ndarray
 
-    def units_of(self, frame: int) -> dict[str, float]:
-        return dict(zip(UNITS, self.units[frame].tolist(), strict=True))
+
+def named_units(intensities: np.ndarray) -> dict[str, float]:
+    """A row of `Script.units` by the units' names."""
+    return dict(zip(UNITS, intensities.tolist(), strict=True))
 
 
 def write_script(seconds: float, seed: int) -> Script:
@@ -213,7 +215,7 @@ class _Worker:
 
     def draw(self, frame: int) -> FaceTruth:
         """Write everything about one frame; returns its landmarks [478,3] and lip gap."""
-        units = dict(zip(UNITS, self.units[frame].tolist(), strict=True))
+        units = named_units(self.units[frame])
         pose = self.poses[frame]
         picture = self.model.render(units, pose)
         image = _to_bytes(picture.image)
@@ -253,12 +255,6 @@ def depth_to_png(picture: Rendering) -> np.ndarray:
     """Depth as uint16 [h,w]: 0 nothing, 1..65535 from NEAR to FAR."""
     level = 1 + np.rint((picture.depth - NEAR) / (FAR - NEAR) * 65534)
     return np.where(picture.depth > 0, np.clip(level, 1, 65535), 0).astype(np.uint16)
-
-
-def depth_from_png(values: np.ndarray, near: float = NEAR, far: float = FAR) -> np.ndarray:
-    """The inverse of `depth_to_png`; float32 [h,w], 0 where there is no head."""
-    depth = near + (values.astype(np.float32) - 1) / 65534 * (far - near)
-    return np.where(values > 0, depth, 0).astype(np.float32)
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:

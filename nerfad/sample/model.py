@@ -377,9 +377,8 @@ def _pool(buffer: np.ndarray) -> np.ndarray:
     """Mean over the subsamples of every pixel."""
     s = SUPERSAMPLING
     total = np.zeros_like(buffer[::s, ::s])
-    for i in range(s):
-        for j in range(s):
-            total += buffer[i::s, j::s]
+    for i, j in np.ndindex(s, s):
+        total += buffer[i::s, j::s]
     return total / np.float32(s * s)
 
 

@@ -34,6 +34,13 @@ def run(monkeypatch, *arguments: str) -> int:
         (["render", "missing", "--audio", "a.wav", "--out", "o.mp4"], "missing"),
         (["evaluate", "missing", "--out", "scores"], "missing"),
         (["demo", "--out", "out", "--video", "missing.mp4"], "missing.mp4"),
+        (["demo", "--out", "out", "--minutes", "0"], "--minutes"),
+        (["demo", "--out", "file/out"], "file/out: a part of its path is a file"),
+        (["train", "missing", "--out", "file"], "file: a part of its path is a file"),
+        (["train", "missing", "--out", "file/run"], "file/run: a part of its path is a file"),
+        (["pretrain-attention", "missing", "--out", "file/run"], "file/run"),
+        (["evaluate", "missing", "--out", "file"], "file: a part of its path is a file"),
+        (["render", "missing", "--audio", "a.wav", "--out", "."], ".: it is a folder; choose a file name"),
         (["render", "missing", "--audio", "a.wav", "--out", "o.mp4", "--size", "0"], "--size"),
         (["evaluate", "missing", "--out", "scores", "--max-frames", "0"], "--max-frames"),
     ],
@@ -41,7 +48,9 @@ def run(monkeypatch, *arguments: str) -> int:
 )
 def test_what_a_user_gets_wrong_is_one_sentence(monkeypatch, capsys, tmp_path, arguments, named):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
     assert run(monkeypatch, *arguments) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nerfad: ")]
     assert len(complaint) == 1 and named in complaint[0]
 
@@ -117,11 +126,30 @@ def test_help_answers_without_loading_torch():
     assert done.returncode == 0 and b"preprocess" in done.stdout
 
 
+def test_help_names_choices_and_not_that_an_option_may_be_left_out(monkeypatch, capsys):
+    assert run(monkeypatch, "train", "--help") == 0
+    told = capsys.readouterr().out
+    assert "{None}" not in told and "--fusion PATH" in told
+    for choices in ("field.kind {hashgrid,mlp}", "field.precision {float32,bfloat16}", "form {baked,point}"):
+        assert choices in told
+    assert "--identity.no-enabled" in told
+
+
 def test_progress_off_a_terminal_prints_each_tenth_once(capsys):
     printer = console._LinePrinter("train")
     for k in range(101):
         printer(k / 100, "step")
     assert len(capsys.readouterr().err.splitlines()) == 11
+
+
+def test_long_preparations_are_told_off_a_terminal_too(monkeypatch, capsys):
+    printer = console._LinePrinter("attention")
+    clock = iter([100.0, 103.0, 106.0, 107.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    for k in range(4):
+        printer(0.0, f"cutting out faces ({k}0%)")
+    told = capsys.readouterr().err
+    assert "(00%)" in told and "(20%)" in told and len(told.splitlines()) == 2
 
 
 def test_the_demo_refuses_a_missing_video_before_any_work(tmp_path):

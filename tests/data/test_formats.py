@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from nerfad.data.audio_windows import feature_windows
 from nerfad.data.dataset import load_dataset
 from nerfad.errors import DatasetError
 from tests.data import folders
@@ -192,11 +191,3 @@ def test_sound_alone_becomes_mel(tmp_path):
     write_wav(tmp_path / "aud.wav", np.zeros(16000, np.float32), 16000)
     dataset = load_dataset(tmp_path)
     assert dataset.audio_kind == "mel" and dataset.audio_features.shape == (100, 80)
-
-
-def test_smoothing_windows_are_zero_padded_and_end_at_the_last():
-    features = np.arange(1, 11, dtype=np.float32)[:, None]
-    windows = feature_windows(features, np.array([0, 5, 30]))
-    np.testing.assert_array_equal(windows[0, :, 0], [0, 0, 0, 0, 1, 2, 3, 4])
-    np.testing.assert_array_equal(windows[1, :, 0], [2, 3, 4, 5, 6, 7, 8, 9])
-    np.testing.assert_array_equal(windows[2, :, 0], [6, 7, 8, 9, 10, 0, 0, 0])

@@ -54,6 +54,26 @@ def test_learns_and_writes_a_run(data, tmp_path):
     assert written["mask"]["mask_mean"] == pytest.approx(result.mask.mask_mean)
     assert len(list((tmp_path / "run/previews").glob("*.png"))) == 1
     assert any("cutting out faces" in text for text in told) and "step 4" in told[-1]
+    assert "teaching the classifier of action units (50%)" in told
+
+
+def test_a_data_set_given_twice_is_refused_before_any_work(data, tmp_path):
+    told = []
+    with pytest.raises(ConfigError, match=r"faces.*: is given twice; name each person's data set once"):
+        pretrain_attention(config((data, data), tmp_path / "run"), lambda done, text: told.append(text))
+    assert told == []
+
+
+@pytest.mark.parametrize(("width", "warned"), [("64", True), ("16", False)])
+def test_sizes_for_gpus_are_named_on_a_cpu(monkeypatch, capsys, tmp_path, width, warned):
+    monkeypatch.chdir(tmp_path)
+    call = ["pretrain-attention", "missing", "--out", "run", "--width", width]
+    monkeypatch.setattr(sys, "argv", ["nerfad", *call])
+    with pytest.raises(SystemExit):
+        main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("on a CPU add --width 16 --n-blocks 4 --size 64" in told) == warned
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_run_can_be_opened(data, tmp_path):

@@ -309,10 +309,10 @@ def test_contradictions_are_one_sentence(settings, sentence):
 @pytest.mark.parametrize(
     ("kind", "settings", "sentence"),
     [
-        (FieldConfig, {"kind": "grid"}, "field.kind must be hashgrid or mlp, not 'grid'"),
-        (FieldConfig, {"precision": "half"}, "field.precision must be float32 or bfloat16"),
+        (FieldConfig, {"kind": "grid"}, "field.kind must be one of hashgrid, mlp, not 'grid'"),
+        (FieldConfig, {"precision": "half"}, "field.precision must be one of float32, bfloat16"),
         (FieldConfig, {"kind": "mlp", "precision": "bfloat16"}, "is for the hash-grid field"),
-        (IdentityOptions, {"form": "flat"}, "identity.form must be baked or point"),
+        (IdentityOptions, {"form": "flat"}, "identity.form must be one of baked, point"),
         (IdentityOptions, {"audio_in_offset": True}, "cannot be baked; add --identity.form point"),
         (IdentityOptions, {"channels": 8}, "identity.channels must be between 16 and 128"),
         (IdentityOptions, {"rebake_every": 0}, "identity.rebake_every must be at least 1"),

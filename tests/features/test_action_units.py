@@ -39,7 +39,7 @@ def test_lips_part_over_the_eyes_distance():
     assert raw_action_units(np.zeros(52), face(12.0))[AU_NAMES.index("AU25")] == pytest.approx(0.12)
 
 
-def test_scales_are_per_person_and_survive_json():
+def test_scales_are_per_person_and_say_in_json_what_they_are():
     rng = np.random.default_rng(0)
     raw = rng.uniform(0.1, 0.3, (500, len(AU_NAMES))).astype(np.float32)
     raw[:, 3] = 0.2 + 1e-4 * rng.random(500)
@@ -48,5 +48,5 @@ def test_scales_are_per_person_and_survive_json():
     assert intensities.min() == 0.0 and intensities.max() == 1.0
     assert 0.05 < (intensities == 0).mean(0)[0] < 0.15
     assert scale.without_signal() == [AU_NAMES[3]]
-    again = PersonScale.from_json(scale.to_json())
-    np.testing.assert_allclose(again.apply(raw), intensities, atol=1e-6)
+    low, high = scale.to_json()[AU_NAMES[0]]
+    np.testing.assert_allclose(np.clip((raw[:, 0] - low) / (high - low), 0, 1), intensities[:, 0], atol=1e-6)

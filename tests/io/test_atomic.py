@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nerfad.errors import InputFileError, OutputError
-from nerfad.io.atomic import atomic_path, atomic_write
+from nerfad.io.atomic import atomic_path, atomic_write, check_file_target, check_folder_target
 from nerfad.io.images import load_image, save_image
 from nerfad.io.video import write_video
 
@@ -37,6 +37,33 @@ def test_write_appears_only_when_complete(tmp_path: Path) -> None:
         assert not target.exists()
     assert target.read_bytes() == b"123"
     assert [p.name for p in target.parent.iterdir()] == ["a.bin"]
+
+
+def test_targets_are_judged_before_anything_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("in the way")
+    check_file_target(file)
+    check_file_target(tmp_path / "new/deep/b.txt")
+    check_folder_target(tmp_path)
+    check_folder_target(tmp_path / "new/deep")
+    with pytest.raises(OutputError, match="it is a folder; choose a file name"):
+        check_file_target(tmp_path)
+    for check in (check_file_target, check_folder_target):
+        with pytest.raises(OutputError, match=r"a\.txt/b: a part of its path is a file"):
+            check(file / "b")
+        with pytest.raises(OutputError, match="the name is too long"):
+            check(tmp_path / ("x" * 300) / "b")
+    with pytest.raises(OutputError, match=r"a\.txt: a part of its path is a file"):
+        check_folder_target(file)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="permission is denied; choose a folder that you may write to"):
+        check_file_target(tmp_path / "b.txt")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

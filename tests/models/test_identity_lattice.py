@@ -103,9 +103,8 @@ def test_held_maps_draw_the_same():
 def test_another_identity_gives_other_features():
     point = point_form()
     before = point.reader()(points(), None, None)[0]
-    other = references(seed=7)
-    point.set_references(other.camera, other.c2w, other.images)
-    assert (point.reader()(points(), None, None)[0] - before).abs().max() > 1e-3
+    other = PointIdentity(point.encoder, references(seed=7))
+    assert (other.reader()(points(), None, None)[0] - before).abs().max() > 1e-3
 
 
 def test_refuses_what_cannot_be_baked():

@@ -230,8 +230,7 @@ def test_identity_and_condition_matter():
     before = draw(torch.zeros(1, 5))
     assert (draw(torch.ones(1, 5)) - before).abs().max() > 1e-3
     assert torch.equal(draw(torch.zeros(1, 5)), before)
-    other = references(seed=5)
-    renderer.identity.set_references(other.camera, other.c2w, other.images)
+    renderer.identity = PointIdentity(renderer.identity.encoder, references(seed=5), projected=False)
     assert (draw(torch.zeros(1, 5)) - before).abs().max() > 1e-6
 
 

@@ -21,7 +21,7 @@ from nerfad.models.identity_features import (
 from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
 from nerfad.models.renderer import SceneBox
-from nerfad.sample.generate import speech_mask, write_script
+from nerfad.sample.generate import named_units, speech_mask, write_script
 from nerfad.sample.head import UNITS
 from nerfad.sample.identity import draw_identity
 from nerfad.sample.model import SampleModel
@@ -49,14 +49,14 @@ def make_toy_head(n_frames: int = 12, size: int = 64, seed: int = 3) -> ToyHead:
     model = SampleModel(draw_identity(seed), size)
     script = write_script(12.0, seed)
     frames = np.linspace(0, len(script.times) - 1, n_frames).astype(int)
-    drawn = [model.render(script.units_of(k), script.poses[k]) for k in frames]
+    drawn = [model.render(named_units(script.units[k]), script.poses[k]) for k in frames]
     masks = np.stack([d.labels == 1 for d in drawn])
     images = np.stack([d.image for d in drawn]) * masks[..., None]
     box = SceneBox()
     box.fit(model.aabb())
     c2w = box.to_box(np.stack([model.c2w(script.poses[k]) for k in frames]))
     chosen = choose_references(c2w).tolist()
-    faces = [images[i] * ~speech_mask(model, script.units_of(k), script.poses[k])[..., None]
+    faces = [images[i] * ~speech_mask(model, named_units(script.units[k]), script.poses[k])[..., None]
              for i, k in zip(chosen, frames[chosen], strict=True)]  # fmt: skip
     pictures = torch.from_numpy(np.stack(faces)).float().permute(0, 3, 1, 2).contiguous()
     units = torch.from_numpy(script.units[frames])

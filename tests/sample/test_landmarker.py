@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nerfad.features.face_mesh import lip_gap
-from nerfad.sample.generate import write_script
+from nerfad.sample.generate import named_units, write_script
 from nerfad.sample.identity import draw_identity
 from nerfad.sample.model import SampleModel
 
@@ -24,11 +24,11 @@ def test_the_landmarker_finds_the_head(seed: int) -> None:
     frames = range(0, 500, 20)
     gaps, errors = [], []
     for frame in frames:
-        picture = model.render(script.units_of(frame), script.poses[frame]).image
+        picture = model.render(named_units(script.units[frame]), script.poses[frame]).image
         face = landmarker.detect((255 * picture + 0.5).astype(np.uint8))
         if face is None:
             continue
-        points, gap = model.landmarks(script.units_of(frame), script.poses[frame])
+        points, gap = model.landmarks(named_units(script.units[frame]), script.poses[frame])
         gaps.append((lip_gap(face.landmarks), gap))
         errors.append(np.linalg.norm(face.landmarks[:, :2] - points[:, :2], axis=1).mean())
     assert len(gaps) >= 0.95 * len(frames)

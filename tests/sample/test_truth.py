@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nerfad.data.dataset import Dataset
-from nerfad.sample.generate import depth_from_png, speech_mask, write_script
+from nerfad.data.ground_truth import exact_depth
+from nerfad.sample.generate import named_units, speech_mask, write_script
 from nerfad.sample.head import UNITS
 from nerfad.sample.identity import draw_identity
 from nerfad.sample.model import SampleModel
@@ -23,10 +24,9 @@ def model() -> SampleModel:
 
 
 def _depth(clip: Dataset, frame: int) -> np.ndarray:
-    truth = json.loads((clip.root / "ground_truth/truth.json").read_text())
-    stored = cv2.imread(str(clip.root / f"ground_truth/depth/{frame}.png"), cv2.IMREAD_UNCHANGED)
-    assert stored.dtype == np.uint16
-    return depth_from_png(stored, truth["depth_near"], truth["depth_far"])
+    depth = exact_depth(clip, frame)
+    assert depth is not None
+    return np.nan_to_num(depth)  # 0 where there is no head
 
 
 def test_depth_and_poses_put_rigid_points_in_one_place(clip: Dataset) -> None:
@@ -92,7 +92,7 @@ def test_speech_mask_is_inside_the_face_and_holds_the_mouth(clip: Dataset, model
     assert not mask[eyes[:, 1], eyes[:, 0]].any()
     assert 0.02 <= mask.mean() <= 0.25
     script = write_script(CLIP_SECONDS, 0)
-    again = speech_mask(model, script.units_of(frame), script.poses[frame])
+    again = speech_mask(model, named_units(script.units[frame]), script.poses[frame])
     assert (again == mask).all()
 
 
