@@ -17,12 +17,16 @@ from torch import Tensor
 
 from nerfad.config import OptimConfig
 from nerfad.data.dataset import Dataset
+from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
 from nerfad.engine.fusion_data import person_windows
 from nerfad.engine.hearing import dataset_windows
 from nerfad.engine.train_audio import AudioFit
 from nerfad.engine.voice import CodeVoice, FusedVoice, Voice
 from nerfad.models.audio_net import AudioNet
+
+CALIBRATION = 256
+"""At least half as many frames tell E_f's mean and variance before training."""
 
 
 class Conditions(Protocol):
@@ -174,7 +178,8 @@ class FusedConditions(FaceConditions):
 
     def draw(self, frames: Tensor, config: OptimConfig, generator: torch.Generator) -> Tensor:
         at = frames.to(self.blink.device)
-        return noisy(self.conditions_at(at), config, generator)
+        codes = self.voice.encode(self.faces[at], follow=True)
+        return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     def parameters(self) -> dict[str, Tensor]:
         return {f"face_encoder.{name}": value for name, value in self.voice.encoder.named_parameters()}
@@ -191,9 +196,10 @@ def fused_conditions(
 ) -> FusedConditions:
     """The conditions of `frames`, positions in the data set, from the data set's own sound."""
     faces = voice.faces(person_windows(voice.net, dataset), dataset.segments)
-    voice.encoder.to(device)
+    faces = faces[torch.from_numpy(frames)].to(device)
+    voice.encoder.to(device).calibrate(as_input(faces[:: len(faces) // CALIBRATION + 1]))
     blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
-    return FusedConditions(voice, faces[torch.from_numpy(frames)].to(device), blink.to(device))
+    return FusedConditions(voice, faces, blink.to(device))
 
 
 def fitted_conditions(

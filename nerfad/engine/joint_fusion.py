@@ -23,7 +23,7 @@ from nerfad.config import OptimConfig, fusion_config_of, to_dict
 from nerfad.data.dataset import Dataset
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
-from nerfad.engine.conditions import FaceConditions, noisy
+from nerfad.engine.conditions import CALIBRATION, FaceConditions, noisy
 from nerfad.engine.fusion_data import neighbours_of, person_windows, presence
 from nerfad.engine.fusion_trainer import FusionLosses, picture_precision, sound_vectors
 from nerfad.engine.pretrain_fusion import Fusion
@@ -144,7 +144,7 @@ class JointConditions(FaceConditions):
             decoded = self._decode(at[fused], self.targets.losses.config.sound_noise)
             self.last_loss = config.fusion_weight * self.targets.loss(decoded, at[fused])
             shown = shown.masked_scatter(fused[:, None, None, None], decoded)
-        codes = self._encode(shown)
+        codes = self._encode(shown, follow=True)
         return noisy(torch.cat([codes, self.blink[at]], 1), config, generator)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -167,9 +167,10 @@ class JointConditions(FaceConditions):
         with picture_precision(self.targets.losses.config, at.device):
             return self.voice.networks(reference, sounds[which])
 
-    def _encode(self, faces: Tensor) -> Tensor:
+    def _encode(self, faces: Tensor, follow: bool = False) -> Tensor:
         with picture_precision(self.targets.losses.config, faces.device):
-            return self.voice.encode_pictures(faces.contiguous(memory_format=torch.channels_last)).float()
+            faces = faces.contiguous(memory_format=torch.channels_last)
+            return self.voice.encoder.encode(faces, follow).float()
 
     def conditions_at(self, at: Tensor) -> Tensor:
         self.voice.net.eval()
@@ -192,8 +193,11 @@ def joint_conditions(
     """
     for module in (voice.net, voice.networks, voice.encoder):
         module.to(device)
+    targets = targets.to(device)
+    known = targets.faces[targets.known]
+    voice.encoder.calibrate(as_input(known[:: len(known) // CALIBRATION + 1]))
     near = torch.from_numpy(neighbours_of(dataset.segments, np.arange(len(dataset)))[frames])
     windows = person_windows(voice.net, dataset)
     if blink is None:
         blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
-    return JointConditions(voice, windows.to(device), near.to(device), blink.to(device), targets.to(device))
+    return JointConditions(voice, windows.to(device), near.to(device), blink.to(device), targets)

@@ -26,7 +26,7 @@ from nerfad.models.expression import ExpressionCodes
 from nerfad.models.face_fusion import (
     NEIGHBOURS_AFTER,
     NEIGHBOURS_BEFORE,
-    FaceEncoder,
+    ConditionEncoder,
     FaceFusion,
     vector_size,
 )
@@ -136,15 +136,14 @@ class FusedVoice:
 
     Attributes:
         reference: I_aud-face of the person, uint8 [1, s, s, 3].
-        encoder: E_f; its vector is brought to mean 0 and variance 1, so that noise on the condition means the
-            same whatever the vector.
+        encoder: E_f.
         fps: frames per second of the faces that D has learnt.
     """
 
     net: AudioNet
     networks: FaceFusion
     reference: Tensor
-    encoder: FaceEncoder
+    encoder: ConditionEncoder
     fps: float
 
     @classmethod
@@ -168,8 +167,8 @@ class FusedVoice:
     @classmethod
     def _with(cls, fusion: Fusion, reference: Tensor, fps: float) -> FusedVoice:
         size, width = int(fusion.meta["size"]), int(fusion.meta["config"]["width"])
-        encoder = FaceEncoder(size, width)
-        encoder.load_state_dict(fusion.networks.encoder.state_dict())
+        encoder = ConditionEncoder(size, width)
+        encoder.load_state_dict({**encoder.state_dict(), **fusion.networks.encoder.state_dict()})
         return cls(fusion.net, fusion.networks.requires_grad_(False), reference, encoder, fps)
 
     @property
@@ -197,13 +196,13 @@ class FusedVoice:
         decoded = decode_faces(self.net, self.networks, as_input(self.reference), windows, near)
         return ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    def encode(self, faces: Tensor) -> Tensor:
-        """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f."""
-        return self.encode_pictures(as_input(faces))
+    def encode(self, faces: Tensor, follow: bool = False) -> Tensor:
+        """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f.
 
-    def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """The same of pictures float32 [n, 3, s, s] in [-1, 1]; differentiable in the pictures, too."""
-        return torch.nn.functional.layer_norm(self.encoder.encode(pictures), (self.n_codes,))
+        Args:
+            follow: as in `ConditionEncoder.encode`.
+        """
+        return self.encoder.encode(as_input(faces), follow)
 
     @torch.no_grad()
     def codes(
@@ -237,7 +236,7 @@ def restored_voice(saved: Checkpoint) -> Voice:
     if "fusion" not in audio:
         return CodeVoice(net, ExpressionCodes.from_state(audio["codes"]))
     size, width = audio["fusion"]["size"], audio["fusion"]["width"]
-    networks, encoder = FaceFusion(size, width), FaceEncoder(size, width)
+    networks, encoder = FaceFusion(size, width), ConditionEncoder(size, width)
     saved.restore(networks, "fusion")
     saved.restore(encoder, "face_encoder")
     reference = saved.tensors["reference.face"]

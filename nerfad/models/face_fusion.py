@@ -17,6 +17,8 @@ AUDIO_SIZE = 64
 NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER = 4, 3
 """The smoothing filter sees this many frames before and after its own."""
 N_NEIGHBOURS = NEIGHBOURS_BEFORE + 1 + NEIGHBOURS_AFTER
+_FOLLOW = 0.01
+_LEAST_SPREAD = 1e-6
 _SLOPE = 0.1
 _OWN_FRAME_LOGIT = 2.0
 
@@ -62,6 +64,52 @@ class FaceEncoder(nn.Module):
     def encode(self, pictures: Tensor) -> Tensor:
         """The vector [n, 16 w] alone: what E_f gives the field."""
         return self(pictures)[0]
+
+
+class ConditionEncoder(FaceEncoder):
+    """E_f: a face encoder whose vectors have mean 0 and, averaged over their numbers, variance 1 over frames.
+
+    Most of an Audio-face is the same in all frames. Vectors that are normalised each by itself keep that part
+    and little else: the field then sees lips at a tenth of the strength that its noise on the condition and
+    its rates are made for, and draws them narrow. Mean and variance follow E_f slowly while it learns.
+
+    Args:
+        size, width: as in `FaceEncoder`.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    calibrated: Tensor
+
+    def __init__(self, size: int = 112, width: int = 16) -> None:
+        super().__init__(size, width)
+        self.register_buffer("mean", torch.zeros(vector_size(width)))
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("calibrated", torch.tensor(False))
+
+    def encode(self, pictures: Tensor, follow: bool = False) -> Tensor:
+        """f^_aud-face [n, 16 w]: what E_f gives the field.
+
+        Args:
+            pictures: [n, 3, s, s] in [-1, 1].
+            follow: these are frames of a training step: move mean and variance towards theirs.
+        """
+        vectors = super().encode(pictures)
+        if follow:
+            with torch.no_grad():
+                self.mean.lerp_(vectors.mean(0).to(self.mean), _FOLLOW)
+                self.variance.lerp_((vectors - self.mean).square().mean().to(self.variance), _FOLLOW)
+        return (vectors - self.mean) / self.variance.sqrt().clamp_min(_LEAST_SPREAD)
+
+    @torch.no_grad()
+    def calibrate(self, pictures: Tensor, batch_size: int = 64) -> None:
+        """Take mean and variance from pictures of many frames, where no earlier call has."""
+        if bool(self.calibrated):
+            return
+        vectors = torch.cat([super(ConditionEncoder, self).encode(p) for p in pictures.split(batch_size)])
+        self.mean.copy_(vectors.mean(0))
+        self.variance.copy_((vectors - self.mean).square().mean())
+        self.calibrated.fill_(True)
 
 
 class FusionDecoder(nn.Module):
