@@ -1,5 +1,7 @@
 #include "nerfad/grid_encode.h"
 
+#include <algorithm>
+
 #include "grid_encode_scratch.h"
 #include "nerfad/isa.h"
 
@@ -51,6 +53,9 @@ void bwd_portable(const GridEncodeBwd<T>& p, const ParallelFor& parallel_for) {
     if (!p.grad_table) return;
     parallel_for(p.fwd.shape.n_levels, 1, [&](int64_t begin, int64_t end) {
       for (int l = static_cast<int>(begin); l < end; ++l) {
+        const GridLevel& level = p.fwd.shape.levels[l];
+        if (p.fresh_table)
+          std::fill_n(p.grad_table + int64_t(level.offset) * F, int64_t(level.size) * F, T(0));
         for (int64_t i = 0; i < p.fwd.n; ++i) {
           grid_encode_bwd_table_point<T, D, F>(p, i, l, [&](uint32_t entry, const T(&values)[F]) {
             for (int k = 0; k < F; ++k) p.grad_table[int64_t(entry) * F + k] += values[k];

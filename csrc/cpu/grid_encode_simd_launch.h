@@ -225,6 +225,9 @@ void scatter_part(const GridEncodeBwd<float>& p, int l, int64_t part, int64_t n_
   const bool smoothstep = p.fwd.shape.smoothstep;
   const int64_t begin = level.size * part / n_parts, end = level.size * (part + 1) / n_parts;
   const EntryRange range{static_cast<uint32_t>(level.offset + begin), static_cast<uint32_t>(end - begin)};
+  if (p.fresh_table) {
+    std::memset(p.grad_table + int64_t(range.begin) * F, 0, sizeof(float) * int64_t(range.size) * F);
+  }
   if (n_parts == 1) {
     scatter_level<D, F, true>(level, smoothstep, axes, p.fwd.n, grad, range, p.grad_table);
   } else {
@@ -316,14 +319,17 @@ void encode_bwd(const GridEncodeBwd<float>& p, const ParallelFor& parallel_for) 
   const GridShape& shape = p.fwd.shape;
   const GridScratch layout = grid_scratch(shape, p.fwd.n);
   grid_dispatch_float32(p.fwd.table_type, shape, [&](auto s, auto d, auto f) {
-    for (int64_t first = 0; first < p.fwd.n; first += layout.chunk) {
+    int64_t first = 0;
+    do {  // once without samples too: it zeroes a fresh table
       GridEncodeBwd<float> chunk = p;
+      chunk.fresh_table = p.fresh_table && first == 0;
       chunk.fwd.positions += first * shape.n_dims;
       chunk.grad_features += first * shape.n_outputs();
       if (p.grad_positions) chunk.grad_positions += first * shape.n_dims;
       chunk.fwd.n = p.fwd.n - first < layout.chunk ? p.fwd.n - first : layout.chunk;
       backward_chunk<decltype(s), decltype(d)::value, decltype(f)::value>(chunk, layout, parallel_for);
-    }
+      first += layout.chunk;
+    } while (first < p.fwd.n);
   });
 }
 

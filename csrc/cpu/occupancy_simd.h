@@ -10,8 +10,8 @@ namespace {
 void decay_cells(const OccupancyUpdate& p, int64_t begin, int64_t end) {
   int64_t cell = begin;
   for (; cell + kLanes <= end; cell += kLanes) {
-    Floats& density = *reinterpret_cast<Floats*>(p.density_grid + cell);
-    density = density >= 0.0f ? density * p.decay : density;
+    const Floats density = load(p.density_grid + cell);
+    store(p.density_grid + cell, density >= 0.0f ? density * p.decay : density);
   }
   for (; cell < end; ++cell) occupancy_decay_cell(p, cell);
 }
@@ -21,10 +21,10 @@ void largest_densities(const OccupancyUpdate& p, int64_t begin, int64_t end, flo
   for (; i + kLanes <= end; i += kLanes) {
     Floats most{};
     for (int64_t c = 0; c < p.n_conditions; ++c) {
-      const Floats density = *reinterpret_cast<const Floats*>(p.densities + c * p.n_indices + i);
+      const Floats density = load(p.densities + c * p.n_indices + i);
       most = density > most ? density : most;
     }
-    *reinterpret_cast<Floats*>(largest + (i - begin)) = most;
+    store(largest + (i - begin), most);
   }
   for (; i < end; ++i) largest[i - begin] = occupancy_largest(p, i);
 }

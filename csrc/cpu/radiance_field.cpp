@@ -88,16 +88,18 @@ int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemor
   return split.n_tasks > n_begun ? split.n_tasks : n_begun;
 }
 
-// Scatters the gradients of n samples' features to the table, and to the positions.
+// Scatters the gradients of n samples' features to the table, which the first chunk zeroes, and to the
+// positions.
 template <class T, class Operand>
 void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m, const int32_t* samples,
-              int64_t n, const ParallelFor& parallel_for) {
+              int64_t n, bool is_first, const ParallelFor& parallel_for) {
   const GridEncodeBwd<T> grid{{m.positions, p.fwd.table, nullptr, nullptr, n, p.fwd.table_type, p.fwd.grid},
                               m.grad_features,
                               p.grad_table,
                               p.grad_positions ? m.grad_positions : nullptr,
                               m.grid,
-                              false};
+                              false,
+                              is_first};
   grid_encode_bwd_cpu(grid, parallel_for);
   if (!p.grad_positions) return;
   for (int64_t i = 0; i < n; ++i) {
@@ -132,11 +134,12 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   zero_buffers(m.buffers, m.buffer_size, parallel_for);
   const int64_t n = list_samples(p, m, parallel_for);
   int64_t n_sums = 0;
+  if (n == 0) run_grid(p, m, m.samples, 0, true, parallel_for);  // zeroes the gradient of the table
   for (int64_t first = 0; first < n; first += kFieldChunk) {
     const int64_t n_chunk = n - first < kFieldChunk ? n - first : kFieldChunk;
     task.samples = m.samples + first;
     n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
-    run_grid(p, m, task.samples, n_chunk, parallel_for);
+    run_grid(p, m, task.samples, n_chunk, first == 0, parallel_for);
   }
   finish(k, m.sigma, n_sums, {p.grad_sigma_params, p.grad_cond}, parallel_for);
   finish(k, m.color, n_sums, {p.grad_color_params, p.grad_views}, parallel_for);

@@ -31,8 +31,8 @@ void ray_aabb_rays(const RayAabb<float>& p, int64_t begin, int64_t end) {
     slab.narrow(component<0>(o), component<0>(d), p.aabb[0], p.aabb[3]);
     slab.narrow(component<1>(o), component<1>(d), p.aabb[1], p.aabb[4]);
     slab.narrow(component<2>(o), component<2>(d), p.aabb[2], p.aabb[5]);
-    *reinterpret_cast<Floats*>(p.t_min + ray) = slab.hit ? slab.enter : far;
-    *reinterpret_cast<Floats*>(p.t_max + ray) = slab.hit ? slab.leave : far;
+    store(p.t_min + ray, slab.hit ? slab.enter : far);
+    store(p.t_max + ray, slab.hit ? slab.leave : far);
   }
   for (; ray < end; ++ray) ray_aabb_ray(p, ray);
 }

@@ -94,15 +94,18 @@ std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor
       .shape(grad_features, "grad_features", {n, shape.n_outputs()})
       .same_dtype(grad_features, "grad_features");
   Tensor grad_positions = torch::stable::new_empty(positions, {needs_positions ? n : 0, shape.n_dims});
-  Tensor grad_table =
-      torch::stable::new_zeros(positions, {needs_table ? shape.n_entries() : 0, shape.n_features});
-  const bool fixed = deterministic && needs_table && (positions.is_cuda() || emulating());
+  const bool on_cuda = positions.is_cuda() || emulating();
+  const std::initializer_list<int64_t> table_size{needs_table ? shape.n_entries() : 0, shape.n_features};
+  Tensor grad_table = on_cuda ? torch::stable::new_zeros(positions, table_size)
+                              : torch::stable::new_empty(positions, table_size);
+  const bool fixed = deterministic && needs_table && on_cuda;
   const Tensor scratch = fixed ? torch::stable::new_empty(positions, {grid_encode_bwd_fixed_scratch(shape)})
                                : make_scratch(positions, grid_encode_bwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeBwd<T> p{};
     p.deterministic = fixed;
+    p.fresh_table = true;
     p.fwd = inputs<T>(positions, table, shape);
     p.grad_features = grad_features.const_data_ptr<T>();
     p.grad_table = needs_table ? grad_table.mutable_data_ptr<T>() : nullptr;

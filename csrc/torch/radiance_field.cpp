@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
       .shape(grad_rgbs, "grad_rgbs", {n, 3})
       .same_dtype(grad_rgbs, "grad_rgbs");
   Tensor grad_positions = torch::stable::new_zeros(positions, {needs_positions ? n : 0, 3});
-  Tensor grad_table = torch::stable::new_zeros(
+  Tensor grad_table = torch::stable::new_empty(
       positions, {needs_table ? shapes.grid.n_entries() : 0, shapes.grid.n_features});
   Tensor grad_sigma_params = torch::stable::new_empty(sigma_params, {sigma_params.size(0)});
   Tensor grad_color_params = torch::stable::new_empty(color_params, {color_params.size(0)});

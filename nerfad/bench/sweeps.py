@@ -41,13 +41,15 @@ def timed(runs: dict[str, Run], device: str, settings: Settings) -> dict[str, di
 
 
 def tiled(b: Batch, n_samples: int) -> Batch:
-    """The batch's samples, cut or repeated with fresh positions nearby, until there are n_samples."""
+    """The batch's first n_samples, or itself again and again with fresh positions nearby until there are as
+    many; with their rays, so that there are as many samples on a ray whatever the size."""
     repeats = -(-n_samples // b.n_samples)
     g = torch.Generator().manual_seed(3)
     positions = b.positions.repeat(repeats, 1)[:n_samples]
     noise = torch.rand(positions.shape, generator=g).to(positions.device) * 1e-3
-    index = b.ray_indices.repeat(repeats)[:n_samples].sort().values
-    return dataclasses.replace(b, positions=(positions + noise).clamp(0, 1), ray_indices=index)
+    indices = torch.cat([b.ray_indices + k * b.n_rays for k in range(repeats)])[:n_samples].contiguous()
+    views = b.views.repeat(repeats, 1)[: int(indices[-1]) + 1].contiguous()
+    return dataclasses.replace(b, positions=(positions + noise).clamp(0, 1), ray_indices=indices, views=views)
 
 
 def samples_sweep(device: str, settings: Settings, sizes: list[int]) -> list[dict]:

@@ -58,7 +58,7 @@ struct RadianceFieldBwd {
   const T* grad_sigmas;     // [n]
   const T* grad_rgbs;       // [n, 3]
   T* grad_positions;        // in zero, out [n, 3]; or null
-  T* grad_table;            // in and out [n_entries, n_features]: added to
+  T* grad_table;            // out [n_entries, n_features] or null
   T* grad_sigma_params;     // out
   T* grad_color_params;     // out
   T* grad_cond;             // out [n_cond, sigma.d_cond] or null if that is 0

@@ -1,0 +1,282 @@
+// Marching kLanes rays at a time. Every lane takes its own skips; since a skip is only taken when it is safe,
+// the samples are those of the portable pass, bit for bit, whatever the skips are.
+#pragma once
+#include "march_lanes.h"  // first: it silences gcc 12 about its own intrinsics
+
+#include "march_units.h"
+
+namespace nerfad {
+namespace {
+
+constexpr float kLargest = 3.402823466e38f;
+
+Mask finite(Floats x) { return compare<_CMP_LE_OQ>(absolute(x), all(kLargest)); }
+
+Ints lane_numbers() {
+  Ints lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane;
+}
+
+// MarchRay for kLanes rays.
+struct RayLanes {
+  Floats base[3], slope[3], inverse[3];
+  Mask rises[3], falls[3];
+  Floats t_min, t_max, jitter;
+  float step_size, half_step, inverse_step;
+  Ints end;
+  float low[3], high[3];
+  int resolution;
+};
+
+Floats t_mid(const RayLanes& ray, Ints step) {
+  const Floats k = __builtin_convertvector(step, Floats) + ray.jitter;
+  return multiply_add(k, all(ray.step_size), ray.t_min) + all(ray.half_step);
+}
+
+Ints step_near(const RayLanes& ray, Floats t) {
+  const Floats from_start = t - all(ray.half_step) - ray.t_min;
+  const Floats k = multiply_subtract(from_start, all(ray.inverse_step), ray.jitter);
+  // In this order NaN becomes 0.
+  return round_up(smaller(larger(k, all(0.0f)), all(static_cast<float>(kMarchMaxSteps))));
+}
+
+struct PlaceLanes {
+  Mask inside, before, past;
+  Ints cell[3];
+};
+
+PlaceLanes place(const RayLanes& ray, Floats t) {
+  PlaceLanes p{};
+  const Ints last_cell = all(ray.resolution - 1);
+  for (int a = 0; a < 3; ++a) {
+    const Floats u = multiply_add(t, ray.slope[a], ray.base[a]);
+    const Mask below = compare<_CMP_NGE_UQ>(u, all(ray.low[a]));
+    const Mask above = compare<_CMP_NLE_UQ>(u, all(ray.high[a]));
+    const Mask nearing = (below & ray.rises[a]) | (above & ~below & ray.falls[a]);
+    p.before |= nearing;
+    p.past |= (below | above) & ~nearing;
+    p.cell[a] = smaller(__builtin_convertvector(u, Ints), last_cell);
+  }
+  p.before &= ~p.past;
+  p.inside = ~(p.before | p.past);
+  return p;
+}
+
+// Moves bit i of 6 bits to bit 3 i.
+Ints spread_6_bits(Ints x) {
+  x = (x | x << 8) & 0x300f;
+  x = (x | x << 4) & 0x30c3;
+  return (x | x << 2) & 0x9249;
+}
+
+Ints morton_of(Ints x, Ints y, Ints z) {
+  return spread_6_bits(x) | spread_6_bits(y) << 1 | spread_6_bits(z) << 2;
+}
+
+// What is known around each lane's cell. Cells are looked up 32 at a time: 4x4x2 of them.
+struct BlockLanes {
+  Mask occupied;
+  Mask uniform;     // the whole block is like the cell
+  Mask brick_free;  // so is the 8x8x8 brick: nothing in it
+};
+
+BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
+  Ints block[3], within[3];
+  for (int a = 0; a < 3; ++a) {
+    block[a] = p.cell[a] >> 2;
+    within[a] = p.cell[a] & 3;
+  }
+  const Ints word = morton_of(block[0], block[1], block[2]);
+  const Ints bit = morton_of(within[0], within[1], within[2]);
+  // Bricks are bytes; a gather reads the three bytes behind as well, which make_bricks leaves room for.
+  const Ints brick = gather_bytes<1>(p.inside, grid.bricks, word >> 3);
+  const Mask in_brick = p.inside & any_bit(brick, all(0xff));
+  const Ints bits = gather_bytes<4>(in_brick, grid.bitfield, word + word + (bit >> 5));
+  BlockLanes found;
+  found.occupied = in_brick & any_bit(bits >> (bit & 31), all(1));
+  found.uniform = equal(bits, all(0)) | equal(bits, all(-1));
+  found.brick_free = p.inside & ~in_brick;
+  return found;
+}
+
+// march_leave_block for the lanes of `skipping`; the others go on by one step.
+Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const BlockLanes& block,
+                 Mask skipping) {
+  const Ints one_step = step + 1;
+  if (!skipping) return one_step;
+  const int sides[3] = {4, 4, 2};
+  Ints aligned[3];
+  Floats t_exit = all(kLargest);
+  for (int a = 0; a < 3; ++a) {
+    const Ints side = choose(block.brick_free, all(kBrick), all(sides[a]));
+    aligned[a] = -side;  // keeps the bits that tell blocks apart
+    const Ints low = p.cell[a] & aligned[a];
+    const Ints wall = choose(ray.rises[a], low + side, low);
+    const Floats t = (__builtin_convertvector(wall, Floats) - ray.base[a]) * ray.inverse[a];
+    t_exit = choose(ray.rises[a] | ray.falls[a], smaller(t_exit, t), t_exit);
+  }
+  const Ints next = smaller(step_near(ray, t_exit), ray.end);
+  const PlaceLanes last = place(ray, t_mid(ray, next - 1));
+  Mask safe = skipping & last.inside & greater(next, one_step);
+  for (int a = 0; a < 3; ++a) safe &= ~any_bit(last.cell[a] ^ p.cell[a], aligned[a]);
+  return choose(safe, next, one_step);
+}
+
+// march_ray_setup: loads the `active` rays from `index` on; returns those that may have samples.
+Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints& first) {
+  const Ints triple = lane_numbers() * 3, zero{};
+  ray.t_min = load(active, p.t_min + index);
+  ray.t_max = load(active, p.t_max + index);
+  ray.jitter = p.jitter ? load(active, p.jitter + index) : Floats{};
+  ray.step_size = p.grid.step_size;
+  ray.half_step = 0.5f * p.grid.step_size;
+  ray.inverse_step = 1.0f / p.grid.step_size;
+  ray.resolution = p.grid.resolution;
+  Mask usable = active & finite(ray.t_min) & finite(ray.jitter) & compare<_CMP_GT_OQ>(ray.t_max, ray.t_min);
+  Mask moves{};
+  Floats enter = ray.t_min;
+  for (int a = 0; a < 3; ++a) {
+    const float low = p.grid.aabb[a];
+    const float scale = static_cast<float>(ray.resolution) / (p.grid.aabb[3 + a] - low);
+    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
+    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(ray.resolution);
+    ray.base[a] = (gather(active, p.rays_o + 3 * index + a, triple) - all(low)) * all(scale);
+    ray.slope[a] = gather(active, p.rays_d + 3 * index + a, triple) * all(scale);
+    ray.inverse[a] = all(1.0f) / ray.slope[a];
+    ray.rises[a] = compare<_CMP_GT_OQ>(ray.slope[a], Floats{});
+    ray.falls[a] = compare<_CMP_LT_OQ>(ray.slope[a], Floats{});
+    usable &= finite(ray.base[a]) & finite(ray.slope[a]);
+    moves |= ray.rises[a] | ray.falls[a];
+    const Floats wall = choose(ray.rises[a], all(ray.low[a]), all(ray.high[a]));
+    const Floats t_wall = (wall - ray.base[a]) * ray.inverse[a];
+    enter = choose(ray.rises[a] | ray.falls[a], larger(t_wall, enter), enter);
+  }
+  usable &= moves;
+  const auto before_end = [&](Ints step) { return compare<_CMP_LT_OQ>(t_mid(ray, step), ray.t_max); };
+  ray.end = step_near(ray, ray.t_max);
+  for (;;) {
+    const Mask too_far = usable & greater(ray.end, zero) & ~before_end(ray.end - 1);
+    if (!too_far) break;
+    ray.end = choose(too_far, ray.end - 1, ray.end);
+  }
+  for (;;) {
+    const Mask too_near = usable & greater(all(kMarchMaxSteps), ray.end) & before_end(ray.end);
+    if (!too_near) break;
+    ray.end = choose(too_near, ray.end + 1, ray.end);
+  }
+  first = step_near(ray, enter);
+  for (;;) {
+    const PlaceLanes last = place(ray, t_mid(ray, first - 1));
+    const Mask looking = usable & greater(first, zero);
+    usable &= ~(looking & last.past);
+    const Mask back = looking & last.inside;
+    if (!back) break;
+    first = choose(back, first - 1, first);
+  }
+  return usable & greater(ray.end, first);
+}
+
+// The runs of kLanes rays as they are found.
+struct RunLanes {
+  int32_t* runs;  // [kLanes, kMarchRuns, 2]
+  Ints begin, n_runs, count;
+  Mask open;
+
+  void close(Mask lanes, Ints end) {
+    for (uint32_t left = bits_of(lanes & greater(all(kMarchRuns), n_runs)); left; left &= left - 1) {
+      const int lane = __builtin_ctz(left);
+      int32_t* run = runs + 2 * (kMarchRuns * lane + n_runs[lane]);
+      run[0] = begin[lane];
+      run[1] = end[lane];
+    }
+    n_runs = choose(lanes, n_runs + 1, n_runs);
+    count = choose(lanes, count + end - begin, count);
+    open &= ~lanes;
+  }
+};
+
+// kLanes rays on their way.
+struct Group {
+  RayLanes ray;
+  RunLanes found;
+  Ints step;
+  Mask alive;
+};
+
+void start(const MarchCount& p, int64_t index, int n_rays, Group& g) {
+  int32_t* runs = p.runs + 2 * kMarchRuns * index;
+  for (int i = 0; i < 2 * kMarchRuns * n_rays; ++i) runs[i] = 0;
+  g.alive = set_up(p.rays, index, first_lanes(n_rays), g.ray, g.step);
+  g.found = {runs, Ints{}, Ints{}, Ints{}, Mask{}};
+}
+
+// One step or skip of every ray.
+void advance(const MarchGrid& grid, Group& g) {
+  PlaceLanes here = place(g.ray, t_mid(g.ray, g.step));
+  here.inside &= g.alive;
+  const BlockLanes block = look_up(grid, here);
+  const Mask starting = block.occupied & ~g.found.open;
+  const Mask ending = g.alive & g.found.open & ~block.occupied;
+  g.found.begin = choose(starting, g.step, g.found.begin);
+  g.found.open |= starting;
+  if (ending) g.found.close(ending, g.step);
+  g.alive &= ~here.past;
+  g.step = leave_block(g.ray, g.step, here, block, here.inside & block.uniform);
+  const Mask at_end = g.alive & ~greater(g.ray.end, g.step);
+  const Mask cut = at_end & g.found.open;
+  if (cut) g.found.close(cut, g.step);
+  g.alive &= ~at_end;
+}
+
+void finish(const MarchCount& p, int64_t index, int n_rays, const Group& g) {
+  store(first_lanes(n_rays), p.counts + index, g.found.count);
+  const uint32_t too_many = bits_of(greater(g.found.n_runs, all(kMarchRuns)));
+  for (int i = 0; i < n_rays; ++i) {
+    int32_t* runs = p.runs + 2 * kMarchRuns * (index + i);
+    if (too_many >> i & 1) runs[0] = runs[1] = -1;
+  }
+}
+
+// Two groups side by side: a step is one long chain of dependent instructions, so that each fills the other's
+// waits.
+void count_lanes(const MarchCount& p, int64_t index, int n_rays) {
+  const int n_first = n_rays < kLanes ? n_rays : kLanes, n_second = n_rays - n_first;
+  Group first, second;
+  start(p, index, n_first, first);
+  start(p, index + n_first, n_second, second);
+  while (first.alive | second.alive) {
+    advance(p.rays.grid, first);
+    advance(p.rays.grid, second);
+  }
+  finish(p, index, n_first, first);
+  finish(p, index + n_first, n_second, second);
+}
+
+void count(const MarchCount& p, int64_t begin, int64_t end) {
+  const bool one_by_one = p.rays.grid.cone_angle > 0.0f || !p.rays.grid.bricks;
+  for (int64_t ray = begin; ray < end; ray += one_by_one ? 1 : 2 * kLanes) {
+    if (one_by_one) {
+      march_count_ray(p, ray);
+    } else {
+      count_lanes(p, ray, static_cast<int>(end - ray < 2 * kLanes ? end - ray : 2 * kLanes));
+    }
+  }
+}
+
+void write(const MarchWrite& p, int64_t begin, int64_t end) {
+  for (int64_t ray = begin; ray < end; ++ray) {
+    if (march_runs_noted(p, ray)) {
+      march_write_runs(p, ray, 0, 1);
+    } else {
+      march_write_again(p, ray);
+    }
+  }
+}
+
+void inference(const MarchInference& p, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) march_inference_ray(p, row);
+}
+
+}  // namespace
+}  // namespace nerfad
