@@ -18,7 +18,7 @@ NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER = 4, 3
 """The smoothing filter sees this many frames before and after its own."""
 N_NEIGHBOURS = NEIGHBOURS_BEFORE + 1 + NEIGHBOURS_AFTER
 _FOLLOW = 0.01
-_LEAST_SPREAD = 1e-6
+_LEAST_SPREAD = 1e-8
 _SLOPE = 0.1
 _OWN_FRAME_LOGIT = 2.0
 
@@ -98,7 +98,8 @@ class ConditionEncoder(FaceEncoder):
         if follow:
             with torch.no_grad():
                 self.mean.lerp_(vectors.mean(0).to(self.mean), _FOLLOW)
-                self.variance.lerp_((vectors - self.mean).square().mean().to(self.variance), _FOLLOW)
+                if len(vectors) > 1:  # of the batch itself: the mean above comes late where E_f learns fast
+                    self.variance.lerp_(vectors.var(0).mean().to(self.variance), _FOLLOW)
         return (vectors - self.mean) / self.variance.sqrt().clamp_min(_LEAST_SPREAD)
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ from nerfad.models.face_fusion import (
     N_NEIGHBOURS,
     NEIGHBOURS_BEFORE,
     AUClassifier,
+    ConditionEncoder,
     FaceEncoder,
     FaceFusion,
     FusionDecoder,
@@ -172,3 +173,25 @@ def test_classifier_sees_every_corner():
     picture = torch.randn(1, 3, 32, 32, requires_grad=True)
     AUClassifier(3, 32, 4)(picture).sum().backward()
     assert bool((picture.grad.abs().sum((0, 1)) > 0).all())
+
+
+def test_vectors_of_the_condition_vary_by_one_from_frame_to_frame_whatever_they_share():
+    """Pictures that differ by a little must reach the field as clearly as others."""
+    generator = torch.Generator().manual_seed(0)
+    faces = torch.rand(1, 3, 32, 32, generator=generator) + 1e-3 * torch.rand(
+        64, 3, 32, 32, generator=generator
+    )
+    encoder = ConditionEncoder(32, 2)
+    encoder.calibrate(faces)
+    codes = encoder.encode(faces).detach()
+    assert codes.mean(0).abs().max() < 1e-2
+    assert float(codes.var(0, unbiased=False).mean()) == pytest.approx(1.0, abs=1e-2)
+    encoder.calibrate(faces * 3)  # a second time changes nothing
+    torch.testing.assert_close(encoder.encode(faces), codes)
+    with torch.no_grad():
+        encoder.head[-1].weight.mul_(4.0)  # it has learnt to tell more; the statistics follow
+        far = encoder.encode(faces).var(0, unbiased=False).mean()
+        for _ in range(1500):
+            encoder.encode(faces, follow=True)
+    assert far > 10
+    assert float(encoder.encode(faces).var(0, unbiased=False).mean()) == pytest.approx(1.0, abs=0.1)
