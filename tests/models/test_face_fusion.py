@@ -184,7 +184,7 @@ def test_vectors_of_the_condition_vary_by_one_from_frame_to_frame_whatever_they_
     encoder = ConditionEncoder(32, 2)
     encoder.calibrate(faces)
     codes = encoder.encode(faces).detach()
-    assert codes.mean(0).abs().max() < 1e-2
+    assert codes.mean(0).abs().max() < 0.05
     assert float(codes.var(0, unbiased=False).mean()) == pytest.approx(1.0, abs=1e-2)
     encoder.calibrate(faces * 3)  # a second time changes nothing
     torch.testing.assert_close(encoder.encode(faces), codes)
