@@ -18,7 +18,8 @@ NEIGHBOURS_BEFORE, NEIGHBOURS_AFTER = 4, 3
 """The smoothing filter sees this many frames before and after its own."""
 N_NEIGHBOURS = NEIGHBOURS_BEFORE + 1 + NEIGHBOURS_AFTER
 _FOLLOW = 0.01
-_LEAST_SPREAD = 1e-8
+_STRENGTH = 0.5
+_LEAST_VARIANCE = 1e-16
 _SLOPE = 0.1
 _OWN_FRAME_LOGIT = 2.0
 
@@ -67,11 +68,16 @@ class FaceEncoder(nn.Module):
 
 
 class ConditionEncoder(FaceEncoder):
-    """E_f: a face encoder whose vectors have mean 0 and, averaged over their numbers, variance 1 over frames.
+    r"""E_f: a face encoder whose vectors tell frames apart.
 
-    Most of an Audio-face is the same in all frames. Vectors that are normalised each by itself keep that part
-    and little else: the field then sees lips at a tenth of the strength that its noise on the condition and
-    its rates are made for, and draws them narrow. Mean and variance follow E_f slowly while it learns.
+    Most of an Audio-face is the same in all frames. Vectors v that are normalised each by itself keep that
+    part and little else: the field then sees lips at a tenth of the strength that its noise on the condition
+    and its rates are made for, and draws them narrow. So the mean m over frames is taken off first:
+
+    .. math:: f = \tfrac{1}{2} d / \sqrt{\mathrm{mean}_j(d_j^2) + s^2},\quad d = v - m
+
+    with s^2 the variance over frames. A frame near the mean stays near 0, and no vector is longer than half
+    the square root of its length, however fast E_f learns. m and s^2 follow it slowly.
 
     Args:
         size, width: as in `FaceEncoder`.
@@ -98,9 +104,10 @@ class ConditionEncoder(FaceEncoder):
         if follow:
             with torch.no_grad():
                 self.mean.lerp_(vectors.mean(0).to(self.mean), _FOLLOW)
-                if len(vectors) > 1:  # of the batch itself: the mean above comes late where E_f learns fast
-                    self.variance.lerp_(vectors.var(0).mean().to(self.variance), _FOLLOW)
-        return (vectors - self.mean) / self.variance.sqrt().clamp_min(_LEAST_SPREAD)
+                self.variance.lerp_((vectors - self.mean).square().mean().to(self.variance), _FOLLOW)
+        apart = vectors - self.mean
+        length = (apart.square().mean(1, keepdim=True) + self.variance).clamp_min(_LEAST_VARIANCE).sqrt()
+        return _STRENGTH * apart / length
 
     @torch.no_grad()
     def calibrate(self, pictures: Tensor, batch_size: int = 64) -> None:

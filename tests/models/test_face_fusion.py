@@ -175,23 +175,24 @@ def test_classifier_sees_every_corner():
     assert bool((picture.grad.abs().sum((0, 1)) > 0).all())
 
 
-def test_vectors_of_the_condition_vary_by_one_from_frame_to_frame_whatever_they_share():
-    """Pictures that differ by a little must reach the field as clearly as others."""
+def test_vectors_of_the_condition_tell_frames_apart_whatever_they_share():
+    """Pictures that differ by a little reach the field clearly, and a fast E_f does not overwhelm it."""
     generator = torch.Generator().manual_seed(0)
-    faces = torch.rand(1, 3, 32, 32, generator=generator) + 1e-3 * torch.rand(
+    faces = torch.rand(1, 3, 32, 32, generator=generator) + 1e-2 * torch.rand(
         64, 3, 32, 32, generator=generator
     )
     encoder = ConditionEncoder(32, 2)
     encoder.calibrate(faces)
     codes = encoder.encode(faces).detach()
-    assert codes.mean(0).abs().max() < 0.05
-    assert float(codes.var(0, unbiased=False).mean()) == pytest.approx(1.0, abs=1e-2)
+    assert codes.mean(0).abs().max() < 0.1
+    assert 0.2 < float(codes.std(0).mean()) < 0.5
+    by_itself = torch.nn.functional.layer_norm(encoder(faces)[0], (32,))
+    assert by_itself.std(0).mean() < 0.05
     encoder.calibrate(faces * 3)  # a second time changes nothing
-    torch.testing.assert_close(encoder.encode(faces), codes)
+    torch.testing.assert_close(encoder.encode(faces).detach(), codes)
     with torch.no_grad():
-        encoder.head[-1].weight.mul_(4.0)  # it has learnt to tell more; the statistics follow
-        far = encoder.encode(faces).var(0, unbiased=False).mean()
-        for _ in range(1500):
+        encoder.head[-1].weight.mul_(100.0)
+        assert encoder.encode(faces).square().mean(1).max() <= 0.25
+        for _ in range(3000):  # mean and variance follow
             encoder.encode(faces, follow=True)
-    assert far > 10
-    assert float(encoder.encode(faces).var(0, unbiased=False).mean()) == pytest.approx(1.0, abs=0.1)
+        assert encoder.encode(faces).mean(0).abs().max() < 0.1
