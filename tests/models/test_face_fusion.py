@@ -192,7 +192,7 @@ def test_vectors_of_the_condition_tell_frames_apart_whatever_they_share():
     torch.testing.assert_close(encoder.encode(faces).detach(), codes)
     with torch.no_grad():
         encoder.head[-1].weight.mul_(100.0)
-        assert encoder.encode(faces).square().mean(1).max() <= 0.25
+        assert encoder.encode(faces).square().mean(1).max() < 0.2501
         for _ in range(3000):  # mean and variance follow
             encoder.encode(faces, follow=True)
         assert encoder.encode(faces).mean(0).abs().max() < 0.1
