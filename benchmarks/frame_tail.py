@@ -4,8 +4,8 @@
 
 The CPU renderer takes one sample of each ray in flight; once no ray waits, it takes several at once, and some
 of them lie behind the early stop. Knowing each ray's number of samples beforehand, say from the frame before,
-would avoid them. This replays the renderer's schedule on the bench head and compares the tiles of samples that
-the networks run on with the fewest possible.
+would avoid them. This replays the renderer's schedule on the bench head and compares the tiles of samples
+that the networks run on with the fewest possible.
 """
 
 import torch

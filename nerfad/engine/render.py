@@ -264,16 +264,7 @@ def render_video(
         raise InputFileError(f"{audio}: is shorter than one video frame; give a longer sound.")
     for edit in edits:
         edit.check_within(len(wave) / SAMPLE_RATE)
-    c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
-    if dataset is not None:
-        data = load_dataset(dataset, avatar.camera.height)
-        body = np.zeros((len(data), 4), np.float32) if data.body is None else data.body
-        c2w, segments = data.c2w, data.segments
-    if poses != "dataset":
-        c2w, body = smooth_loop(c2w, body, segments)
-    if poses == "still":
-        middle = [np.square(c2w - c2w.mean(0)).sum((1, 2)).argmin()]
-        c2w, body = c2w[middle], body[middle]
+    c2w, body = _head_poses(avatar, poses, dataset)
     order = there_and_back(len(c2w), n_frames)
     eyes = blinks(n_frames, avatar.fps, seed) if avatar.blinks_seen else None
     cond = avatar.conditions(wave, n_frames, blink=eyes, own_level=True)
@@ -286,9 +277,9 @@ def render_video(
     still: StillAvatar | None = None
     if poses == "still":
         still = avatar.still(c2w[0], body[0], size=size)
-    if still is not None and sensitivity_mask is not None:
-        report(progress, 0.0, "measuring the sensitivity mask")
-        still = still.masked(cond, sensitivity_mask)
+        if sensitivity_mask is not None:
+            report(progress, 0.0, "measuring the sensitivity mask")
+            still = still.masked(cond, sensitivity_mask)
 
     def frames() -> Iterator[np.ndarray]:
         for k, pose in enumerate(order):
@@ -301,6 +292,22 @@ def render_video(
     comment = SYNTHETIC_COMMENT if synthetic else None
     written = write_video(out, frames(), avatar.fps, read_audio(audio, None), comment=comment)
     return RenderedVideo(written, None if still is None else still.report)
+
+
+def _head_poses(avatar: Avatar, poses: str, dataset: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Head poses [n, 4, 4] and body motion [n, 4] to go through; see `render_video`."""
+    c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
+    if dataset is not None:
+        data = load_dataset(dataset, avatar.camera.height)
+        body = np.zeros((len(data), 4), np.float32) if data.body is None else data.body
+        c2w, segments = data.c2w, data.segments
+    if poses == "dataset":
+        return c2w, body
+    c2w, body = smooth_loop(c2w, body, segments)
+    if poses == "still":
+        middle = [np.square(c2w - c2w.mean(0)).sum((1, 2)).argmin()]
+        return c2w[middle], body[middle]
+    return c2w, body
 
 
 def there_and_back(n_poses: int, n_frames: int) -> np.ndarray:
