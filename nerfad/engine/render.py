@@ -171,7 +171,7 @@ class Avatar:
             >>> still = avatar.still(avatar.c2w[0])  # doctest: +SKIP
             >>> still.render(cond[0]).image.shape  # doctest: +SKIP
             (256, 256, 3)
-            >>> masked = still.masked(cond)  # only what the conditions change, doctest: +SKIP
+            >>> masked = still.masked(cond)  # doctest: +SKIP
             >>> masked.report.share  # doctest: +SKIP
             0.17
         """
