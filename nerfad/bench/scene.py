@@ -98,6 +98,25 @@ def frame(size: int, seed: int = 0) -> dict:
     )
 
 
+def talking_frame(size: int, seed: int = 0) -> dict:
+    """`frame`, but of a head whose condition acts on its lower third alone, as speech does on a face.
+
+    The grid's first feature says where: 1 below, 0 above. One hidden unit of the density network computes
+    relu(4 feature + w c - 2), which is 0 above as long as w c < 2; no other unit sees either. A ray that hits
+    is opaque after 6.3 samples: timings are for comparison among themselves.
+    """
+    arguments = frame(size, seed)
+    n = GRID.base_resolution + 1
+    height = (torch.arange(n**3) // n % n) / GRID.base_resolution
+    arguments["table"][: n**3, 0] = (height < 0.5 - HALF_AXES[1] / 3).float()
+    weight, bias = SIGMA.split(arguments["sigma_params"])[0]
+    weight[:, 0] = 0
+    weight[:, SIGMA.d_in :] = 0
+    weight[0] = 0
+    weight[0, 0], weight[0, SIGMA.d_in :], bias[0] = 4.0, 0.1, -2.0
+    return arguments
+
+
 def counts(arguments: dict) -> Counts:
     """Rays and samples of a frame, from the unfused ops."""
     names = ("rays_o", "rays_d", "t_min", "t_max")

@@ -167,11 +167,12 @@ def render(
     audio: Path,
     out: Path,
     size: int | None = None,
-    poses: Literal["dataset", "loop"] = "loop",
+    poses: Literal["dataset", "loop", "still"] = "loop",
     dataset: Path | None = None,
     mark_synthetic: bool = True,
     device: str = "cpu",
     au: UseAppendAction[tuple[str, ...]] = (),
+    sensitivity_mask: float | None = None,
 ) -> None:
     """Let a trained face speak: a video with sound, marked as synthetic in its metadata.
 
@@ -180,11 +181,13 @@ def render(
         audio: speech, any sound or video file.
         out: the MP4 to write.
         size: height and width of the video; the training size by default.
-        poses: head poses of the data set in order, or a smooth loop through them.
+        poses: head poses of the data set in order, a smooth loop through them, or a head that holds still.
         dataset: where the data set lies now, if it moved.
         mark_synthetic: say in the metadata that the video is synthetic.
         device: cpu, cuda or cuda:1.
         au: an action unit edited on top of speech, such as AU25=0.8@1.0-2.0s; may be given several times.
+        sensitivity_mask: with --poses still, draw again only pixels whose colour (0 to 1) speech changes by
+            more than this, such as 0.03; its error is measured and told.
     """
     from nerfad.engine.au_control import UnitEdit
     from nerfad.engine.render import render_video
@@ -192,7 +195,7 @@ def render(
     edits = [UnitEdit.parse(text) for text in au]
 
     with progress_bar("render") as progress:
-        render_video(
+        video = render_video(
             run,
             audio,
             out,
@@ -202,8 +205,11 @@ def render(
             synthetic=mark_synthetic,
             device=device,
             edits=edits,
+            sensitivity_mask=sensitivity_mask,
             progress=progress,
         )
+    if video.mask is not None:
+        say(f"sensitivity mask: {video.mask}")
     say(f"video written to {out}")
 
 

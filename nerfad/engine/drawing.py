@@ -64,26 +64,44 @@ def draw_frame(
     """
     left, top, right, bottom = window or (0, 0, camera.width, camera.height)
     height, width = bottom - top, right - left
-    device = background.device
-    rows, columns = torch.meshgrid(
-        torch.arange(top, bottom, device=device), torch.arange(left, right, device=device), indexing="ij"
-    )
-    pixels = torch.stack([columns.flatten(), rows.flatten()], 1)
+    pixels = pixels_of((left, top, right, bottom), background.device)
     behind = background[top:bottom, left:right].reshape(-1, 3)
     torso = None if body is None else body[None]
     parts = []
     whole_rows = max(CHUNK // width, 1) * width
-    for chunk in torch.arange(len(pixels), device=device).split(whole_rows):
+    for chunk in torch.arange(len(pixels), device=pixels.device).split(whole_rows):
         rays = model.draw(
             *(camera, c2w[None], torso, pixels[chunk], cond[None], behind[chunk], surface_depth, width)
         )
-        alone = rays.colors - (1 - rays.opacities[:, None]) * rays.behind
-        parts.append((rays.colors, alone, rays.opacities, rays.depths))
-    colors, alone, opacities, depths = (torch.cat(part) for part in zip(*parts, strict=True))
+        parts.append((rays.colors, rays.opacities, rays.depths, rays.behind))
+    colors, opacities, depths, behind = (torch.cat(part) for part in zip(*parts, strict=True))
+    return assembled(model, colors, opacities, depths, behind, (height, width))
+
+
+def pixels_of(window: tuple[int, int, int, int], device: torch.device) -> Tensor:
+    """The pixels (column, row) int64 [n, 2] of a window (left, top, right, bottom), row by row."""
+    left, top, right, bottom = window
+    rows, columns = torch.meshgrid(
+        torch.arange(top, bottom, device=device), torch.arange(left, right, device=device), indexing="ij"
+    )
+    return torch.stack([columns.flatten(), rows.flatten()], 1)
+
+
+def assembled(
+    model: AvatarModel,
+    colors: Tensor,
+    opacities: Tensor,
+    depths: Tensor,
+    behind: Tensor,
+    shape: tuple[int, int],
+) -> RenderedFrame:
+    """The picture of all pixels, row by row: colours [n, 3], opacities [n], depths [n] in box units, and what
+    lies behind the head [n, 3]."""
+    alone = colors - (1 - opacities[:, None]) * behind
     image = colors.clamp(0, 1).mul(255).add(0.5).to(torch.uint8)
     return RenderedFrame(
-        image.view(height, width, 3).cpu().numpy(),
-        alone.view(height, width, 3).cpu().numpy(),
-        opacities.view(height, width).cpu().numpy(),
-        (depths * model.head.box.side).view(height, width).cpu().numpy(),
+        image.view(*shape, 3).cpu().numpy(),
+        alone.view(*shape, 3).cpu().numpy(),
+        opacities.view(shape).cpu().numpy(),
+        (depths * model.head.box.side).view(shape).cpu().numpy(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nerfad.engine.au_control import UnitEdit, edited_codes, unit_directions
 from nerfad.engine.build import restored_model
 from nerfad.engine.devices import checked_device
 from nerfad.engine.drawing import RenderedFrame, draw_frame, torso_over
+from nerfad.engine.still import MaskReport, StillAvatar
 from nerfad.engine.voice import restored_voice
 from nerfad.errors import InputFileError, NerfadError
 from nerfad.features.audio import SAMPLE_RATE, load_wave
@@ -144,6 +146,46 @@ class Avatar:
                 one (`body` then says nothing).
             surface_depth: measure `depth` in a second pass; without it drawing takes half the time.
         """
+        camera, motion, plate = self._scene(body, background, size, torso)
+        return draw_frame(
+            self.model,
+            camera,
+            self.model.head.box.to_box(c2w),
+            motion,
+            torch.from_numpy(np.asarray(cond, np.float32)).to(self.device),
+            plate,
+            window,
+            surface_depth,
+        )
+
+    def still(
+        self,
+        c2w: np.ndarray,
+        body: np.ndarray | None = None,
+        background: np.ndarray | None = None,
+        size: int | None = None,
+    ) -> StillAvatar:
+        """The avatar at one pose, for any number of frames; arguments as those of `render`.
+
+        Example:
+            >>> still = avatar.still(avatar.c2w[0])  # doctest: +SKIP
+            >>> still.render(cond[0]).image.shape  # doctest: +SKIP
+            (256, 256, 3)
+            >>> masked = still.masked(cond)  # doctest: +SKIP
+            >>> masked.report.share  # doctest: +SKIP
+            0.17
+        """
+        camera, motion, plate = self._scene(body, background, size, None)
+        return StillAvatar.at(self.model, camera, self.model.head.box.to_box(c2w), motion, plate)
+
+    def _scene(
+        self,
+        body: np.ndarray | None,
+        background: np.ndarray | None,
+        size: int | None,
+        torso: np.ndarray | None,
+    ) -> tuple[Camera, Tensor | None, Tensor]:
+        """Camera, body motion in picture heights (None: the torso is given) and plate; see `render`."""
         camera = self.camera
         if size is not None and size != camera.height:
             camera = camera.resized(size, round(camera.width * size / camera.height))
@@ -155,17 +197,16 @@ class Avatar:
         motion = None
         if torso is None:
             rest = self.body.mean(0) if body is None else body
-            motion = body_in_heights(rest[None], 1, self.camera.height)[0]
-        return draw_frame(
-            self.model,
-            camera,
-            self.model.head.box.to_box(c2w),
-            None if motion is None else motion.to(self.device),
-            torch.from_numpy(np.asarray(cond, np.float32)).to(self.device),
-            plate.to(self.device),
-            window,
-            surface_depth,
-        )
+            motion = body_in_heights(rest[None], 1, self.camera.height)[0].to(self.device)
+        return camera, motion, plate.to(self.device)
+
+
+@dataclass(frozen=True)
+class RenderedVideo:
+    """What `render_video` has written."""
+
+    n_frames: int
+    mask: MaskReport | None  # what the sensitivity mask saves and costs, if there is one
 
 
 def render_video(
@@ -180,21 +221,25 @@ def render_video(
     seed: int = 0,
     device: str = "cpu",
     edits: Sequence[UnitEdit] = (),
+    sensitivity_mask: float | None = None,
     progress: Progress | None = None,
-) -> int:
-    """Render `audio` as a talking video with sound; returns the number of frames.
+) -> RenderedVideo:
+    """Render `audio` as a talking video with sound.
 
     Args:
         run: a training run's folder.
         audio: any sound or video file.
         out: the MP4 to write.
         size: rows of the video; by default those of the training pictures.
-        poses: "loop" (a smooth loop through the longest uncut take) or "dataset" (its poses in order).
+        poses: "loop" (a smooth loop through the longest uncut take), "dataset" (its poses in order) or
+            "still" (the pose in the middle of that loop, where march and grid are computed once).
         dataset: the data set whose poses to take; by default those that the run has learnt from.
         synthetic: mark the video as synthetic in its metadata.
         seed: of the blinks.
         device: "cpu", "cuda" or "cuda:1".
         edits: action units that are edited on top of speech.
+        sensitivity_mask: with "still", draw only pixels that the conditions change by more than this, on
+            colours from 0 to 1; an approximation, see `StillAvatar.masked`.
 
     Raises:
         CheckpointError, DatasetError, InputFileError, OutputError: with the remedy.
@@ -202,6 +247,11 @@ def render_video(
     if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
         raise NerfadError(f"--size must be between {MIN_SIZE} and {MAX_SIZE} pixels, got {size}.")
     check_file_target(out)
+    if sensitivity_mask is not None and poses != "still":
+        raise NerfadError(
+            f"--sensitivity-mask needs a head that holds still, and --poses {poses} moves it; "
+            "add --poses still or leave the mask out."
+        )
     avatar = Avatar.load(run, device)
     if avatar.audio_kind != "mel":
         raise InputFileError(
@@ -214,13 +264,7 @@ def render_video(
         raise InputFileError(f"{audio}: is shorter than one video frame; give a longer sound.")
     for edit in edits:
         edit.check_within(len(wave) / SAMPLE_RATE)
-    c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
-    if dataset is not None:
-        data = load_dataset(dataset, avatar.camera.height)
-        body = np.zeros((len(data), 4), np.float32) if data.body is None else data.body
-        c2w, segments = data.c2w, data.segments
-    if poses == "loop":
-        c2w, body = smooth_loop(c2w, body, segments)
+    c2w, body = _head_poses(avatar, poses, dataset)
     order = there_and_back(len(c2w), n_frames)
     eyes = blinks(n_frames, avatar.fps, seed) if avatar.blinks_seen else None
     cond = avatar.conditions(wave, n_frames, blink=eyes, own_level=True)
@@ -230,13 +274,40 @@ def render_video(
         directions = unit_directions(avatar, edits, dataset)
         cond[:, :n_codes] = edited_codes(directions, cond[:, :n_codes], times, edits)
 
+    still: StillAvatar | None = None
+    if poses == "still":
+        still = avatar.still(c2w[0], body[0], size=size)
+        if sensitivity_mask is not None:
+            report(progress, 0.0, "measuring the sensitivity mask")
+            still = still.masked(cond, sensitivity_mask)
+
     def frames() -> Iterator[np.ndarray]:
         for k, pose in enumerate(order):
             report(progress, k / n_frames, f"frame {k + 1} of {n_frames}")
-            yield avatar.render(c2w[pose], cond[k], body[pose], size=size, surface_depth=False).image
+            if still is not None:
+                yield still.render(cond[k]).image
+            else:
+                yield avatar.render(c2w[pose], cond[k], body[pose], size=size, surface_depth=False).image
 
     comment = SYNTHETIC_COMMENT if synthetic else None
-    return write_video(out, frames(), avatar.fps, read_audio(audio, None), comment=comment)
+    written = write_video(out, frames(), avatar.fps, read_audio(audio, None), comment=comment)
+    return RenderedVideo(written, None if still is None else still.report)
+
+
+def _head_poses(avatar: Avatar, poses: str, dataset: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Head poses [n, 4, 4] and body motion [n, 4] to go through; see `render_video`."""
+    c2w, body, segments = avatar.c2w, avatar.body, avatar.segments
+    if dataset is not None:
+        data = load_dataset(dataset, avatar.camera.height)
+        body = np.zeros((len(data), 4), np.float32) if data.body is None else data.body
+        c2w, segments = data.c2w, data.segments
+    if poses == "dataset":
+        return c2w, body
+    c2w, body = smooth_loop(c2w, body, segments)
+    if poses == "still":
+        middle = [np.square(c2w - c2w.mean(0)).sum((1, 2)).argmin()]
+        return c2w[middle], body[middle]
+    return c2w, body
 
 
 def there_and_back(n_poses: int, n_frames: int) -> np.ndarray:

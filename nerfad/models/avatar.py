@@ -12,6 +12,7 @@ from nerfad.cameras import Camera
 from nerfad.config import TorsoConfig
 from nerfad.models.head import Head
 from nerfad.models.renderer import HeadRays
+from nerfad.models.still import StillHead
 from nerfad.models.torso import N_POSE, Torso
 
 SURFACE_DENSITY_FACTOR = 2.0
@@ -19,6 +20,9 @@ SURFACE_DENSITY_FACTOR = 2.0
 density is smeared inwards, so training leaves it smeared, and the mean lies behind the surface; with doubled
 density the mean is about where the transmittance falls to one half.
 """
+
+PIXELS_AT_ONCE = 65536
+"""Bounds the memory of the torso's features."""
 
 
 @dataclass
@@ -124,18 +128,42 @@ class AvatarModel(nn.Module):
         in a second pass, nearer to the surface than the mean of the density, which is smeared inwards.
         `image_width`: see `HeadRenderer.draw`.
         """
+        rays_o, rays_d, behind = self._rays(camera, c2w, body, pixels, background)
+        colors, opacities, depths = self.head.draw(rays_o, rays_d, cond, behind, image_width=image_width)
+        if surface_depth:
+            _, dense, near = self.head.draw(rays_o, rays_d, cond, behind, SURFACE_DENSITY_FACTOR, image_width)
+            depths = near / dense.clamp_min(1e-6) * opacities
+        return DrawnRays(colors, opacities, depths, behind)
+
+    @torch.no_grad()
+    def still(
+        self,
+        camera: Camera,
+        c2w: Tensor,
+        body: Tensor | None,
+        pixels: Tensor,
+        background: Tensor,
+        image_width: int = 0,
+    ) -> StillHead:
+        """Pixels of one pose, to be drawn under many conditions; arguments as those of `draw`."""
+        parts = [
+            self._rays(camera, c2w, body, *some)
+            for some in zip(pixels.split(PIXELS_AT_ONCE), background.split(PIXELS_AT_ONCE), strict=True)
+        ]
+        rays_o, rays_d, behind = (torch.cat(part) for part in zip(*parts, strict=True))
+        return StillHead.at(self.head, rays_o, rays_d, behind, image_width)
+
+    def _rays(
+        self, camera: Camera, c2w: Tensor, body: Tensor | None, pixels: Tensor, background: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Origins, directions and what lies behind the head, of pixels of one frame."""
         behind = background
         if body is not None:
             pose = self.describe_pose(c2w, body)
             index = torch.zeros(len(pixels), dtype=torch.int32, device=pixels.device)
             behind, _, _ = self._behind(camera, body, pose, pixels, index, background)
         rays_o, rays_d = camera.rays(c2w.expand(len(pixels), 4, 4), pixels)
-        rays_o, rays_d = rays_o.contiguous(), rays_d.contiguous()
-        colors, opacities, depths = self.head.draw(rays_o, rays_d, cond, behind, image_width=image_width)
-        if surface_depth:
-            _, dense, near = self.head.draw(rays_o, rays_d, cond, behind, SURFACE_DENSITY_FACTOR, image_width)
-            depths = near / dense.clamp_min(1e-6) * opacities
-        return DrawnRays(colors, opacities, depths, behind)
+        return rays_o.contiguous(), rays_d.contiguous(), behind
 
     def _behind(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 from nerfad.config import OccupancyConfig
 from nerfad.models.field import TalkingField
 from nerfad.nn import OccupancyGrid
-from nerfad.ops import march, ray_aabb, render_rays_fused, sample_positions
+from nerfad.ops import (
+    RenderCache,
+    march,
+    ray_aabb,
+    render_cache,
+    render_cached,
+    render_rays_fused,
+    sample_positions,
+)
 
 UNIT_BOX = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 
@@ -142,30 +151,61 @@ class HeadRenderer(nn.Module):
             image_width: the rays are whole rows of pixels of this width, 0 if they are not: lets CUDA draw
                 neighbours together. Changes no result.
         """
-        t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
         field = self.field
-        color = field.color_net.spec
         return render_rays_fused(
-            rays_o,
-            rays_d,
-            t_min,
-            t_max,
-            self.box.unit,
-            self.occupancy.density_bitfield,
-            self.occupancy.resolution,
-            self.step_size,
-            field.encoding.table,
-            field.encoding.spec,
-            field.density_net.params,
-            field.density_net.spec,
-            field.color_net.params,
-            # The flat parameters are the same whether the direction is an input or a condition.
-            replace(color, d_in=color.d_in + color.d_cond, d_cond=0),
-            cond,
-            background,
+            **self._marched(rays_o, rays_d),
+            table=field.encoding.table,
+            grid_spec=field.encoding.spec,
+            **self._networks(density_factor),
+            cond=cond,
+            background=background,
             max_samples_per_ray=self.config.max_samples_per_ray,
-            density_bias=field.config.density_bias + math.log(density_factor),
             image_width=image_width,
-            precision=field.precision,
             cells=field.cells,
         )
+
+    @torch.no_grad()
+    def cache(self, rays_o: Tensor, rays_d: Tensor, image_width: int = 0) -> RenderCache:
+        """Samples and grid features of rays that will be drawn under many conditions; see `draw_cached`."""
+        return render_cache(
+            **self._marched(rays_o, rays_d),
+            table=self.field.encoding.table,
+            grid_spec=self.field.encoding.spec,
+            max_samples_per_ray=self.config.max_samples_per_ray,
+            image_width=image_width,
+        )
+
+    @torch.no_grad()
+    def draw_cached(
+        self, cache: RenderCache, cond: Tensor, background: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `draw`, of rays in a cache: only the networks run."""
+        return render_cached(cache, **self._networks(), cond=cond, background=background)
+
+    def _marched(self, rays_o: Tensor, rays_d: Tensor) -> dict[str, Any]:
+        """Rays and where they have samples, as the drawing ops name it."""
+        t_min, t_max = ray_aabb(rays_o, rays_d, self.box.unit)
+        return {
+            "rays_o": rays_o,
+            "rays_d": rays_d,
+            "t_min": t_min,
+            "t_max": t_max,
+            "aabb": self.box.unit,
+            "density_bitfield": self.occupancy.density_bitfield,
+            "resolution": self.occupancy.resolution,
+            "step_size": self.step_size,
+        }
+
+    def _networks(self, density_factor: float = 1.0) -> dict[str, Any]:
+        """The networks, as the drawing ops name them."""
+        field = self.field
+        color = field.color_net.spec
+        return {
+            "sigma_params": field.density_net.params,
+            "sigma_spec": field.density_net.spec,
+            "color_params": field.color_net.params,
+            # The flat parameters are the same whether the direction is an input or a condition.
+            "color_spec": replace(color, d_in=color.d_in + color.d_cond, d_cond=0),
+            "density_bias": field.config.density_bias + math.log(density_factor),
+            "precision": field.precision,
+        }

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from nerfad import ops
 from nerfad.bench import ceilings, command, merge, report, results, scene, targets, timing
 from nerfad.bench.contender import Contender, Work, Workload
 from nerfad.bench.measurement import selected
@@ -145,6 +146,15 @@ def test_scene_counts_are_checked():
     assert counts.rays == 64 * 64 and counts.samples > counts.samples_after_termination
     with pytest.raises(BackendError, match="instead of 21%"):
         scene.checked_counts(frame | {"step_size": scene.STEP_SIZE * 2})
+
+
+def test_the_talking_head_changes_in_its_lower_third_alone():
+    frame = scene.talking_frame(48)
+    g = torch.Generator().manual_seed(5)
+    others = torch.randn(6, scene.SIGMA.d_cond, generator=g) * 0.3
+    colors = [ops.render_rays_fused(**frame | {"cond": cond})[0] for cond in others.split(1)]
+    change = (torch.stack(colors).amax(0) - torch.stack(colors).amin(0)).amax(1).view(48, 48)
+    assert change[30:].max() > 0.02 and change[:28].max() == 0
 
 
 def test_the_roof_is_the_one_that_takes_longest():

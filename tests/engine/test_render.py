@@ -9,7 +9,7 @@ from tiny_data import train_tiny, write_tiny_dataset
 
 from nerfad.cli.main import main
 from nerfad.engine.render import Avatar, blinks, render_video, smooth_loop
-from nerfad.errors import CheckpointError, InputFileError
+from nerfad.errors import CheckpointError, InputFileError, NerfadError
 from nerfad.features.audio import load_wave
 from nerfad.io.video import VideoReader, probe
 from nerfad.runtime import Renderer
@@ -83,9 +83,9 @@ def test_frame_at_another_size(avatar):
 
 def test_video_with_sound_marked_synthetic(run, data, tmp_path):
     told = []
-    n_frames = render_video(run, data / "aud.wav", tmp_path / "o.mp4", progress=lambda d, t: told.append(d))
+    video = render_video(run, data / "aud.wav", tmp_path / "o.mp4", progress=lambda d, t: told.append(d))
     info = probe(tmp_path / "o.mp4")
-    assert n_frames == N_FRAMES and info.has_audio and (info.height, info.width) == (32, 32)
+    assert video.n_frames == N_FRAMES and info.has_audio and (info.height, info.width) == (32, 32)
     with VideoReader(tmp_path / "o.mp4") as reader:
         assert sum(1 for _ in reader) == N_FRAMES
     assert told == sorted(told)
@@ -93,7 +93,58 @@ def test_video_with_sound_marked_synthetic(run, data, tmp_path):
 
 
 def test_video_with_the_poses_of_the_data_set(run, data, tmp_path):
-    assert render_video(run, data / "aud.wav", tmp_path / "o.mp4", poses="dataset", dataset=data) == N_FRAMES
+    video = render_video(run, data / "aud.wav", tmp_path / "o.mp4", poses="dataset", dataset=data)
+    assert video.n_frames == N_FRAMES and video.mask is None
+
+
+def test_a_still_head_is_drawn_as_any_other(avatar):
+    cond = avatar.conditions(NOISE)
+    still = avatar.still(avatar.c2w[3], avatar.body[3], size=48)
+    for row in cond[::10]:
+        expected = avatar.render(avatar.c2w[3], row, avatar.body[3], size=48, surface_depth=False)
+        got = still.render(row)
+        assert np.abs(got.image.astype(int) - expected.image).max() <= 1
+        for layer in ("head", "opacity", "depth"):
+            np.testing.assert_allclose(getattr(got, layer), getattr(expected, layer), atol=1e-3)
+
+
+def test_masked_frames_are_as_good_as_they_say(avatar):
+    cond = avatar.conditions(NOISE)
+    still = avatar.still(avatar.c2w[3])
+    masked = still.masked(cond)
+    whole = np.stack([still.render(row).image for row in cond]).astype(float) / 255
+    drawn = np.stack([masked.render(row).image for row in cond]).astype(float) / 255
+    mse = np.square(whole - drawn).mean()
+    assert mse == 0 or -10 * np.log10(mse) > 45
+    assert 0 <= masked.report.share <= 1 and masked.report.psnr >= 45
+    assert f"PSNR {masked.report.psnr:.1f} dB" in str(masked.report)
+
+
+def test_a_mask_that_leaves_out_too_much_is_refused(avatar):
+    cond = avatar.conditions(NOISE)
+    cond[:, : avatar.voice.n_codes] *= np.linspace(0, 1000, len(cond), dtype=np.float32)[:, None]
+    with pytest.raises(NerfadError, match=r"leaves out too much: PSNR is [\d.]+ dB .*lower the threshold"):
+        avatar.still(avatar.c2w[0]).masked(cond, threshold=0.9)
+    assert avatar.still(avatar.c2w[0]).masked(cond).report.psnr >= 45
+    with pytest.raises(NerfadError, match=r"threshold must be between 0 and 1, got 1\.5"):
+        avatar.still(avatar.c2w[0]).masked(cond, threshold=1.5)
+
+
+def test_video_of_a_still_head_within_a_mask(run, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "o.mp4"
+    words = ["nerfad", "render", str(run), "--audio", str(data / "aud.wav"), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*words, "--poses", "still", "--sensitivity-mask", "0.004"])
+    main()
+    assert "of the rays drawn anew" in capsys.readouterr().err
+    with VideoReader(out) as reader:
+        frames = np.stack([frame.image for frame in reader]).astype(int)
+    assert len(frames) == N_FRAMES
+    assert np.abs(frames[:, :4] - frames[0, :4]).max() <= 12  # the plate, up to compression
+
+
+def test_a_mask_needs_a_still_head(run, data, tmp_path):
+    with pytest.raises(NerfadError, match="--poses loop moves it; add --poses still"):
+        render_video(run, data / "aud.wav", tmp_path / "o.mp4", sensitivity_mask=0.01)
 
 
 def test_a_file_that_is_no_sound_ends_in_a_sentence(run, tmp_path):
