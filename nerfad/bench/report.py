@@ -88,7 +88,7 @@ def _sources(record: dict) -> str:
         f"{run['rounds']} rounds\n"
         for run in runs
     )
-    if len({(run["commit"], run["dirty"]) for run in runs}) > 1:
+    if len({run["commit"] for run in runs}) > 1:
         lines += "\n**These runs are of different commits.**\n"
     return lines
 

@@ -60,7 +60,9 @@ def _commit() -> dict:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    # What the benchmark itself writes changes no code.
+    code = (":/", ":(top,exclude)benchmarks/results", ":(top,exclude)docs")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", *code)
     return {
         "commit": git("rev-parse", "--short=10", "HEAD"),
         "dirty": None if changes is None else bool(changes),
