@@ -182,6 +182,8 @@ class Reproduction:
             people += f"--base {' '.join(data.name for data in self.base)} "
         if config.clip_s is not None:
             people += f"--clip-s {config.clip_s:g} "
+        if config.variants:
+            spent += f" --variants {' '.join(config.variants)}"
         return {
             "command": f"nerfad reproduce --table {config.table} {people}"
             f"--seeds {' '.join(map(str, config.seeds))} {spent} --size {self.dataset_size} "
