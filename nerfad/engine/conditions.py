@@ -17,16 +17,12 @@ from torch import Tensor
 
 from nerfad.config import OptimConfig
 from nerfad.data.dataset import Dataset
-from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
 from nerfad.engine.fusion_data import person_windows
 from nerfad.engine.hearing import dataset_windows
 from nerfad.engine.train_audio import AudioFit
 from nerfad.engine.voice import CodeVoice, FusedVoice, Voice
 from nerfad.models.audio_net import AudioNet
-
-CALIBRATION = 256
-"""At least half as many frames tell E_f's mean and variance before training."""
 
 
 class Conditions(Protocol):
@@ -197,7 +193,8 @@ def fused_conditions(
     """The conditions of `frames`, positions in the data set, from the data set's own sound."""
     faces = voice.faces(person_windows(voice.net, dataset), dataset.segments)
     faces = faces[torch.from_numpy(frames)].to(device)
-    voice.encoder.to(device).calibrate(as_input(faces[:: len(faces) // CALIBRATION + 1]))
+    voice.encoder.to(device)
+    voice.calibrate(faces)
     blink = torch.from_numpy(blink_codes(dataset, frames)[frames])
     return FusedConditions(voice, faces, blink.to(device))
 

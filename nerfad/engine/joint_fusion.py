@@ -3,7 +3,7 @@ eqs. 4 to 6 keep the fused face a face.
 
 A fusion that is frozen has seen the training frames: their faces are sharper than those of frames it has only
 heard, and a field trained on them listens to what is not there in use. As with measured codes, part of the
-frames (`true_code_share`) show E_f their real Audio-face instead: it keeps the mouth's whole range.
+steps (`true_code_share`) show E_f the frames' real Audio-faces instead: it keeps the mouth's whole range.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nerfad.config import OptimConfig, fusion_config_of, to_dict
 from nerfad.data.dataset import Dataset
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.code_fit import blink_codes
-from nerfad.engine.conditions import CALIBRATION, FaceConditions, noisy
+from nerfad.engine.conditions import FaceConditions, noisy
 from nerfad.engine.fusion_data import neighbours_of, person_windows, presence
 from nerfad.engine.fusion_trainer import FusionLosses, picture_precision, sound_vectors
 from nerfad.engine.pretrain_fusion import Fusion
@@ -86,7 +86,7 @@ class FusionTargets:
         try:
             with safetensors.safe_open(path, "pt") as file:
                 config = fusion_config_of(json.loads(file.metadata()["config"]))
-            tensors = safetensors.torch.load_file(path)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: is damaged; train again into a new folder.") from error
         faces, labels, known = (tensors.pop(name) for name in ("faces", "labels", "known"))
@@ -194,8 +194,7 @@ def joint_conditions(
     for module in (voice.net, voice.networks, voice.encoder):
         module.to(device)
     targets = targets.to(device)
-    known = targets.faces[targets.known]
-    voice.encoder.calibrate(as_input(known[:: len(known) // CALIBRATION + 1]))
+    voice.calibrate(targets.faces[targets.known])
     near = torch.from_numpy(neighbours_of(dataset.segments, np.arange(len(dataset)))[frames])
     windows = person_windows(voice.net, dataset)
     if blink is None:

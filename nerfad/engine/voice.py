@@ -32,6 +32,8 @@ from nerfad.models.face_fusion import (
 )
 
 DECODE_BATCH = 64
+CALIBRATION_FACES = 256
+"""At most, and at least half as many where a clip has them."""
 
 
 class Voice(Protocol):
@@ -195,6 +197,10 @@ class FusedVoice:
         near = torch.from_numpy(neighbours_of(segments, np.arange(len(windows))))
         decoded = decode_faces(self.net, self.networks, as_input(self.reference), windows, near)
         return ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def calibrate(self, faces: Tensor) -> None:
+        """Let E_f know faces uint8 [n, s, s, 3] of many frames before training; see `ConditionEncoder`."""
+        self.encoder.calibrate(as_input(faces[:: len(faces) // CALIBRATION_FACES + 1]))
 
     def encode(self, faces: Tensor, follow: bool = False) -> Tensor:
         """f^_aud-face [n, n_codes] of faces uint8 [n, s, s, 3]; differentiable in E_f.
