@@ -70,12 +70,14 @@ def assert_outputs_match(inputs, rtol, atol, **options):
 
 
 def assert_gradients_match(inputs, relative):
-    """Errors in proportion to each gradient's largest element: sums of many terms cancel."""
+    """Errors in proportion to each gradient's largest element: sums of many terms cancel. The background
+    shows through by one less the opacity, which is a rounding error off where the opacity is nearly one."""
     got, expected = gradients(render_samples, inputs), gradients(reference.render_samples, inputs)
+    one = 8 * torch.finfo(inputs["positions"].dtype).eps
     for name, b in expected.items():
         a, scale = got[name], b.abs().max() if b.numel() else 0
         assert a.shape == b.shape and a.dtype == b.dtype
-        assert bool(((a - b).abs() <= relative * scale).all()), name
+        assert bool(((a - b).abs() <= relative * scale + (one if name == "background" else 0)).all()), name
 
 
 def assert_equals_parts(inputs, **options):
