@@ -43,6 +43,8 @@ def test_unknown_entries_of_another_version_are_left_out():
         ({"minutes": 0}, "--minutes must be more than 0"),
         ({"steps": -1}, "--steps must be more than 0"),
         ({"steps": 5, "minutes": 1}, "give --minutes or --steps, not both"),
+        ({"clock": "sun"}, "--clock must be one of wall, cpu"),
+        ({"clock": "cpu", "device": "cuda"}, "--clock cpu needs --device cpu, not cuda"),
         ({"preset": "fast"}, "--preset must be one of default, streaming, not 'fast'"),
         ({"lookahead_s": 9}, "--lookahead-s must be between 0 and 2"),
     ],

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -21,8 +21,10 @@ class TrainingOptions:
     """Of every training.
 
     Args:
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        minutes: minutes of training; 8 where neither minutes nor steps are given.
         steps: number of steps instead of a time.
+        clock: by which minutes are counted: "wall", or "cpu", processor time over threads, which other work
+            on the machine does not shorten.
         seed: seed of every random choice.
         threads: CPU threads; 0 leaves the choice to torch.
         device: cpu, cuda or cuda:1.
@@ -30,6 +32,7 @@ class TrainingOptions:
 
     minutes: float | None = None
     steps: int | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     seed: int = 0
     threads: int = 0
     device: str = "cpu"

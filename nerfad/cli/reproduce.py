@@ -16,6 +16,7 @@ def reproduce(
     seeds: tuple[int, ...] = (0, 1, 2),
     minutes: float | None = None,
     steps: int | None = None,
+    clock: Literal["wall", "cpu"] = "wall",
     shares: tuple[float, float] = (0.3, 0.2),
     size: int | None = 128,
     threads: int = 0,
@@ -42,6 +43,8 @@ def reproduce(
         minutes: of training for each row and seed, pre-training included (30 % attention, 20 % fusion, the
             rest for the field); 6 where neither minutes nor steps are given. A base has as much again.
         steps: a number of steps instead, shared out in the same way.
+        clock: by which minutes are counted; cpu is processor time over threads, which other work on the
+            machine does not shorten.
         shares: of the budget for attention and fusion; the field has the rest.
         size: rows of the pictures that the field is trained and scored at.
         threads: CPU threads; 0 leaves the choice to torch.
@@ -68,6 +71,7 @@ def reproduce(
         clip_s=clip_s,
         minutes=minutes,
         steps=steps,
+        clock=clock,
         shares=shares,
         size=size,
         threads=threads,

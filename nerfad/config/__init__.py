@@ -17,7 +17,7 @@ from nerfad.config.pretraining import (
     fusion_config_of,
 )
 from nerfad.config.training import CODES, PRESETS, OptimConfig, TrainConfig, train_config_of
-from nerfad.config.values import ConfigError, from_dict, resumed, to_dict
+from nerfad.config.values import ConfigError, from_dict, require_clock, resumed, to_dict
 
 __all__ = [
     "CODES",
@@ -38,6 +38,7 @@ __all__ = [
     "TrainConfig",
     "from_dict",
     "fusion_config_of",
+    "require_clock",
     "resumed",
     "to_dict",
     "train_config_of",

@@ -42,8 +42,10 @@ class AttentionConfig:
     Args:
         datasets: data set folders, one person each.
         out: the run's folder; a second call with the same folder resumes.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        minutes: minutes of training; 8 where neither minutes nor steps are given.
         steps: number of generator steps instead of a time.
+        clock: by which minutes are counted: "wall", or "cpu", processor time over threads, which other work
+            on the machine does not shorten.
         width: channels of the generator at full resolution; 64 is the paper's.
         size: side of the face crops in pixels, a multiple of 16.
         seed: seed of every random choice.
@@ -70,6 +72,7 @@ class AttentionConfig:
     out: Path
     minutes: float | None = None
     steps: int | None = None
+    clock: str = "wall"
     width: int = 64
     size: int = 112
     seed: int = 0
@@ -97,7 +100,7 @@ class AttentionConfig:
         object.__setattr__(self, "units", tuple(self.units))
         object.__setattr__(self, "out", Path(self.out))
         require(len(self.datasets) > 0, "give at least one data set.")
-        require_budget(self.minutes, self.steps)
+        require_budget(self.minutes, self.steps, self.clock, self.device)
         require_threads(self.threads)
         require(self.width >= 1, "--width must be at least 1.")
         require(self.n_blocks >= 0, "--n-blocks must not be negative.")
@@ -137,8 +140,10 @@ class FusionConfig:
         out: the run's folder; a second call with the same folder resumes.
         attention: run of `nerfad pretrain-attention` that masks the faces; without `use_attention` it may be
             missing.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        minutes: minutes of training; 8 where neither minutes nor steps are given.
         steps: number of steps of E_a, D and the audio net instead of a time.
+        clock: by which minutes are counted: "wall", or "cpu", processor time over threads, which other work
+            on the machine does not shorten.
         width: channels of E_a's first layer; every other size follows. 16 is the paper's.
         size: side of the face crops in pixels, a multiple of 16; 112 is the paper's.
         seed: seed of every random choice.
@@ -169,6 +174,7 @@ class FusionConfig:
     attention: Path | None = None
     minutes: float | None = None
     steps: int | None = None
+    clock: str = "wall"
     width: int = 16
     size: int = 112
     seed: int = 0
@@ -199,7 +205,7 @@ class FusionConfig:
         if self.attention is not None:
             object.__setattr__(self, "attention", Path(self.attention))
         require(len(self.datasets) > 0, "give at least one data set.")
-        require_budget(self.minutes, self.steps)
+        require_budget(self.minutes, self.steps, self.clock, self.device)
         require_threads(self.threads)
         require(
             self.attention is not None or not self.use_attention,

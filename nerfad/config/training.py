@@ -89,8 +89,10 @@ class TrainConfig:
     Args:
         dataset: the data set folder.
         out: the run's folder; a second call with the same folder resumes.
-        minutes: wall-clock minutes of training; 8 where neither minutes nor steps are given.
+        minutes: minutes of training; 8 where neither minutes nor steps are given.
         steps: number of optimiser steps instead of a time.
+        clock: by which minutes are counted: "wall", or "cpu", processor time over threads, which other work
+            on the machine does not shorten.
         seed: seed of every random choice.
         size: rows of the pictures to train at; None keeps those of the data set.
         preset: "default", or "streaming" for the shorter look-ahead of a live system (120 ms).
@@ -113,6 +115,7 @@ class TrainConfig:
     out: Path
     minutes: float | None = None
     steps: int | None = None
+    clock: str = "wall"
     seed: int = 0
     size: int | None = None
     preset: str = "default"
@@ -145,7 +148,7 @@ class TrainConfig:
                 )
                 require(self.codes == "auto", f"--{name} brings its own condition; leave --codes out.")
         object.__setattr__(self, "out", Path(self.out))
-        require_budget(self.minutes, self.steps)
+        require_budget(self.minutes, self.steps, self.clock, self.device)
         require_threads(self.threads)
         require_one_of("--preset", self.preset, PRESETS)
         require(

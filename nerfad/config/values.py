@@ -33,10 +33,19 @@ def require_threads(threads: int) -> None:
     require(threads >= 0, f"--threads must be 0 (torch's choice) or more, not {threads}.")
 
 
-def require_budget(minutes: float | None, steps: int | None) -> None:
+CLOCKS = ("wall", "cpu")
+
+
+def require_clock(clock: str, device: str) -> None:
+    require_one_of("--clock", clock, CLOCKS)
+    require(clock == "wall" or device == "cpu", f"--clock cpu needs --device cpu, not {device}.")
+
+
+def require_budget(minutes: float | None, steps: int | None, clock: str, device: str) -> None:
     require(minutes is None or minutes > 0, "--minutes must be more than 0.")
     require(steps is None or steps > 0, "--steps must be more than 0.")
     require(minutes is None or steps is None, "give --minutes or --steps, not both.")
+    require_clock(clock, device)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -59,5 +68,5 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
 
 def resumed(old: Any, new: Any, *names: str) -> Any:
     """The settings of an earlier call with the budget of a new one, where it gives one, and its `names`."""
-    budget = ("minutes", "steps") if new.minutes is not None or new.steps is not None else ()
+    budget = ("minutes", "steps", "clock") if new.minutes is not None or new.steps is not None else ()
     return dataclasses.replace(old, **{name: getattr(new, name) for name in (*budget, *names)})

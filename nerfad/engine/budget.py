@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
+from nerfad.engine.clock import read_clock
 from nerfad.engine.interrupt import StopRequest, TrainingInterrupted
 from nerfad.engine.progress import RunLog
 
@@ -24,6 +25,9 @@ class BudgetConfig(Protocol):
 
     @property
     def steps(self) -> int | None: ...
+
+    @property
+    def clock(self) -> str: ...
 
     @property
     def preview_every_s(self) -> float: ...
@@ -46,7 +50,7 @@ class BudgetedRun(ABC):
     """A training from its first second to its last, or from one call to the next.
 
     Attributes:
-        started: `time.perf_counter()` of its beginning, earlier calls included.
+        started: of its beginning by the config's clock, as if earlier calls belonged to this one.
         preview_at_once, preview_at_end: draw a preview after the first step, and after the last one.
     """
 
@@ -59,7 +63,7 @@ class BudgetedRun(ABC):
 
     @property
     def elapsed_s(self) -> float:
-        return time.perf_counter() - self.started
+        return read_clock(self.config.clock) - self.started
 
     @property
     def share(self) -> float:

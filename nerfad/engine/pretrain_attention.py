@@ -24,6 +24,7 @@ from nerfad.engine.attention_data import AttentionData, as_input, load_attention
 from nerfad.engine.attention_trainer import AttentionTrainer
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.clock import read_clock
 from nerfad.engine.devices import checked_device
 from nerfad.engine.mask_report import MaskReport, preview_picture, report_mask, spread_rows
 from nerfad.engine.progress import RunLog
@@ -119,7 +120,7 @@ class AttentionRun(BudgetedRun):
         self.trainer = AttentionTrainer(config, self.data, progress)
         # The clock counts training: cutting crops would otherwise eat a short budget.
         self.prepared_s = time.perf_counter() - started
-        self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
+        self.started = read_clock(config.clock) - float(meta.get("elapsed_s", 0.0))
         if saved is not None:
             self.trainer.load_state(int(meta["step"]), saved.tensors)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from nerfad.engine import checkpoint
 from nerfad.engine.attention_data import as_input
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.clock import read_clock
 from nerfad.engine.devices import checked_device
 from nerfad.engine.fusion_data import (
     Masker,
@@ -238,7 +238,7 @@ class FusionRun(BudgetedRun):
             net = restored_net(saved)
         self.data, net = load_fusion_data(config, self.masker, net, progress)
         # The clock counts training, the classifier's included, but not cutting faces and listening.
-        self.started = time.perf_counter() - float(meta.get("elapsed_s", 0.0))
+        self.started = read_clock(config.clock) - float(meta.get("elapsed_s", 0.0))
         self.trainer = FusionTrainer(config, self.data, net)
         if saved is None:
             self.trainer.train_classifier(progress)

@@ -175,6 +175,8 @@ class Reproduction:
         """What was done, without places on this machine."""
         config = self.config
         spent = f"--steps {config.steps}" if config.steps else f"--minutes {self.budget.minutes:g}"
+        if config.clock != "wall":
+            spent += f" --clock {config.clock}"
         if config.shares != SHARES:
             spent += f" --shares {config.shares[0]:g} {config.shares[1]:g}"
         people = f"--data {self.dataset.name} "
@@ -199,6 +201,7 @@ class Reproduction:
             "budget": {
                 "minutes": self.budget.minutes,
                 "steps": self.budget.steps,
+                "clock": self.budget.clock,
                 "shares": {
                     "attention": self.budget.shares[0],
                     "fusion": self.budget.shares[1],
@@ -235,7 +238,7 @@ class Reproduction:
             if not path.is_file():
                 _write_json(path, plan)
                 return
-            known = json.loads(path.read_text())
+            known = {"clock": "wall", **json.loads(path.read_text())}  # older plans knew one clock only
         for name, value in plan.items():
             if known.get(name) != value:
                 others = {"fingerprint": "another data set", "base": "another base"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nerfad.config import require_clock
 from nerfad.engine.reproduce_rows import SHARES, TABLES, Budget
 from nerfad.errors import NerfadError
 
@@ -24,9 +25,10 @@ class ReproduceConfig:
         base: data sets of other people: rows with a fusion pre-train on them, train a base over them once
             for each seed, and fine-tune it on `data`; () for none.
         clip_s: seconds of `data` that every row learns from, the first ones; None: the training part.
-        minutes: wall-clock minutes of training for each row and seed, pre-training included; with `base`,
+        minutes: minutes of training for each row and seed, pre-training included; with `base`,
             the base and what comes before it have as much again.
         steps: or that many steps, shared out over the stages in the same way.
+        clock: by which minutes are counted, "wall" or "cpu" (processor time over threads).
         shares: of the budget for attention and fusion; the field has the rest.
         size: rows of the pictures that the field is trained and scored at; None: those of the data set.
         threads: CPU threads; 0 leaves torch's choice.
@@ -47,6 +49,7 @@ class ReproduceConfig:
     clip_s: float | None = None
     minutes: float | None = None
     steps: int | None = None
+    clock: str = "wall"
     shares: tuple[float, float] = SHARES
     size: int | None = 128
     threads: int = 0
@@ -70,6 +73,7 @@ class ReproduceConfig:
             raise NerfadError("give --minutes or --steps, not both.")
         if not (self.minutes or DEFAULT_MINUTES) > 0 or not (self.steps or 1) > 0:
             raise NerfadError("--minutes and --steps must be more than 0.")
+        require_clock(self.clock, self.device)
         if min(self.shares) <= 0 or sum(self.shares) >= 1:
             raise NerfadError("--shares must be above 0 and leave something for the field.")
         if not self.seeds:
@@ -105,6 +109,7 @@ class ReproduceConfig:
             self.paper_sizes,
             self.shares,
             self.clip_s,
+            self.clock,
         )
 
 

@@ -126,7 +126,7 @@ def rows_of(table: int, base: bool) -> dict[str, Row]:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each row may spend, pre-training included: wall-clock minutes, or steps.
+    """What each row may spend, pre-training included: minutes by a clock, or steps.
 
     Attributes:
         shares: of attention and fusion; the field has the rest.
@@ -142,6 +142,7 @@ class Budget:
     paper_sizes: bool
     shares: tuple[float, float] = SHARES
     clip_s: float | None = None
+    clock: str = "wall"
 
     def share(self, recipe: Recipe, stage: str) -> float:
         """Of a stage.
@@ -166,7 +167,7 @@ class Budget:
         if self.steps is not None:
             return {"steps": max(1, round(share * self.steps))}
         assert self.minutes is not None
-        return {"minutes": share * self.minutes}
+        return {"minutes": share * self.minutes, "clock": self.clock}
 
 
 def stage_config(

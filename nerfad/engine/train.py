@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from nerfad.engine.base import load_base
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.build import carve, fresh_model, restored_model, scene_of
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.clock import read_clock
 from nerfad.engine.conditions import (
     Conditions,
     fitted_conditions,
@@ -73,7 +73,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         OutputError: a checkpoint cannot be written; the previous one is whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
-    started = time.perf_counter()
+    started = read_clock(config.clock)
     saved = begun(config)
     if saved is not None:
         saved.require_kind(None)

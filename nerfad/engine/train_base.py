@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from nerfad.engine.base import KIND, known_people, own_tensors, share, shared_mo
 from nerfad.engine.budget import BudgetedRun
 from nerfad.engine.build import carve, fresh_model, scene_of
 from nerfad.engine.checkpoint import Checkpoint
+from nerfad.engine.clock import read_clock
 from nerfad.engine.conditions import FusedConditions, fused_conditions
 from nerfad.engine.lattices import Lattices
 from nerfad.engine.optim import Optimiser
@@ -57,7 +57,7 @@ def train_base(
         OutputError: a checkpoint cannot be written; the previous one is whole.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
-    started = time.perf_counter()
+    started = read_clock(config.clock)
     saved = begun(config)
     if saved is not None:
         saved.require_kind(KIND)

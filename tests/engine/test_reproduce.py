@@ -169,6 +169,8 @@ def test_other_data_or_another_budget_need_another_folder(data, tmp_path, worksh
     reproduce(config(data, tmp_path, seeds=(0,)))
     with pytest.raises(OutputError, match=r"was begun with minutes 1.0, not 2.0; choose another --runs"):
         reproduce(config(data, tmp_path, minutes=2.0))
+    with pytest.raises(OutputError, match=r"was begun with clock wall, not cpu; choose another --runs"):
+        reproduce(config(data, tmp_path, clock="cpu"))
     other = write_tiny_faces(tmp_path / "other", seed=1)
     with pytest.raises(OutputError, match="was begun with another data set"):
         reproduce(config(other, tmp_path))
@@ -245,6 +247,7 @@ def test_what_cannot_be_asked_for_is_said(data, tmp_path):
         ({"table": 4}, "--table must be one of 1, 2, 3, not 4"),
         ({"variants": ("ful",)}, "table 3 has no row ful; choose from full, wo_att_d, wo_au, plain"),
         ({"minutes": 1.0, "steps": 5}, "give --minutes or --steps, not both"),
+        ({"clock": "cpu", "device": "cuda"}, "--clock cpu needs --device cpu"),
         ({"seeds": ()}, "give at least one seed"),
         ({"minutes": -1.0}, "must be more than 0"),
         ({"shares": (0.6, 0.4)}, "--shares must be above 0 and leave something for the field"),
