@@ -21,11 +21,11 @@ inline GridShape check_grid(const Check& check, const Tensor& table, int64_t n_d
   check.that(n_levels >= 1 && n_levels <= kMaxGridLevels, "there must be 1 to 32 levels");
   check.that(log2_table_size >= 3 && log2_table_size <= 24 && kind >= 0 && kind <= 2,
              "log2_table_size must be in 3..24 and kind in 0..2");
-  for (int64_t r : resolutions) check.that(r >= 1 && r <= (1 << 20), "resolutions must be in 1..2^20");
-  if (static_cast<GridKind>(kind) == GridKind::kDense) {
-    for (int64_t r : resolutions) {
-      check.that(std::pow(static_cast<double>(r + 1), n_dims) < (1 << 28), "a dense level is too large");
-    }
+  for (int64_t r : resolutions) {
+    const int64_t n_cells = std::abs(r);
+    check.that(n_cells >= 1 && n_cells <= (1 << 20), "resolutions must be in 1..2^20");
+    if (r > 0 && static_cast<GridKind>(kind) != GridKind::kDense) continue;
+    check.that(std::pow(static_cast<double>(n_cells + 1), n_dims) < (1 << 28), "a dense level is too large");
   }
   const GridShape shape = make_grid_shape(
       static_cast<int>(n_dims), static_cast<int>(n_features), resolutions.data(), static_cast<int>(n_levels),

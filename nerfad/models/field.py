@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nerfad.config import FieldConfig
 from nerfad.nn import ConditionedMLP, GridEncoding
-from nerfad.ops import GridSpec, MarchResult, MLPSpec, render_samples, sh_encode
+from nerfad.ops import GridSpec, MarchResult, MLPSpec, grid_encode, render_samples, sh_encode
 from nerfad.ops.conditioned_mlp import Precision
 
 SH_DEGREE = 4
@@ -69,6 +69,11 @@ class TalkingField(nn.Module):
         return "bfloat16" if self.config.precision == "bfloat16" and self.encoding.table.is_cpu else "float32"
 
     @property
+    def grid(self) -> tuple[Tensor, GridSpec]:
+        """The table that is read at a point, and its levels: the density network's inputs."""
+        return self.encoding.table, self.encoding.spec
+
+    @property
     def cells(self) -> Tensor | None:
         """The grid's coarse levels cell by cell, for drawing on CUDA; the CPU gains nothing from them."""
         return self.encoding.cells() if self.encoding.table.is_cuda else None
@@ -94,8 +99,7 @@ class TalkingField(nn.Module):
         """
         return render_samples(
             positions,
-            self.encoding.table,
-            self.encoding.spec,
+            *self.grid,
             self.density_net.params,
             self.density_net.spec,
             self.color_net.params,
@@ -114,7 +118,7 @@ class TalkingField(nn.Module):
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """Densities [n_cond, n] of points [n, 3] under each of several conditions [n_cond, c]."""
-        encoded = self.encoding(positions)
+        encoded = grid_encode(positions, *self.grid)
         log_densities = [self.density_net(encoded, row[None].contiguous())[:, 0] for row in cond]
         return self._density(torch.stack(log_densities))
 

@@ -41,7 +41,10 @@ def build_identity(config: TrainConfig, n_cond: int, references: References) -> 
     # The paper's field sees all of f_id, unless that is too much for a lattice.
     projected = baked or config.field.kind == "hashgrid"
     points = PointIdentity(IdentityEncoder(sizes), references, projected)
-    return BakedIdentity(points, options.lattice_resolution, bake=False) if baked else points
+    if not baked:
+        return points
+    n_features = config.field.n_features if config.field.kind == "hashgrid" else 8
+    return BakedIdentity(points, options.lattice_resolution, bake=False, n_features=n_features)
 
 
 def identity_of(head: Head) -> PointIdentity | BakedIdentity | None:

@@ -1,19 +1,24 @@
-"""The hash-grid field that also sees identity features, and its renderer (eq. 7 in the fast form)."""
+"""The hash-grid field that also sees identity features, and its renderer (eq. 7 in the fast form).
+
+A baked lattice is read as further levels of the hash grid, by the kernels that know nothing of it. Features
+that are computed point by point go through the networks op by op.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nerfad.config import FieldConfig
+from nerfad.config import ConfigError, FieldConfig
 from nerfad.models.field import COND_SCALE, SH_DEGREE, TalkingField
 from nerfad.models.identity_features import offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
 from nerfad.models.renderer import HeadRays, HeadRenderer
 from nerfad.nn import ConditionedMLP
-from nerfad.ops import MarchResult, MLPSpec, composite, sh_encode
+from nerfad.ops import GridSpec, MarchResult, MLPSpec, composite, grid_encode, sh_encode
 
 RAYS_PER_CHUNK = 4096
 EARLY_STOP_EPS = 1e-4
@@ -34,6 +39,9 @@ class IdentityField(TalkingField):
     def __init__(self, config: FieldConfig, n_cond: int, identity: PointIdentity | BakedIdentity) -> None:
         super().__init__(config, n_cond)
         self.identity = identity
+        self._joined: tuple[tuple, Tensor] | None = None  # with what the tables were when they were joined
+        if isinstance(identity, BakedIdentity):
+            _check_levels(config, identity)
         self.offsets: Tensor | None = None
         """Of the samples of the last call [k, n, 2]; None with the baked form."""
         self.offset_penalty: Tensor | None = None
@@ -67,12 +75,33 @@ class IdentityField(TalkingField):
         rgbs = self.color_net(codes, views, ray_indices, self.precision)
         return self.density_factor * self._density(hidden[:, 0]), rgbs
 
+    @property
+    def grid(self) -> tuple[Tensor, GridSpec]:
+        """As `TalkingField.grid`, with the lattice's levels behind the encoding's."""
+        identity, table = self.identity, self.encoding.table
+        if not isinstance(identity, BakedIdentity):
+            return super().grid
+        spec = replace(self.encoding.spec, dense_levels=identity.spec.resolutions)
+        if self.training or torch.is_grad_enabled():  # fused optimisers change a table without counting
+            return torch.cat([table, identity.table]), spec
+        made_from = tuple((t.data_ptr(), t._version, t.dtype) for t in (table, identity.table))
+        if self._joined is None or self._joined[0] != made_from:
+            self._joined = (made_from, torch.cat([table, identity.table.to(table.dtype)]))
+        return self._joined[1], spec
+
+    def train(self, mode: bool = True) -> IdentityField:
+        self._joined = None
+        return super().train(mode)
+
     def _hidden(
         self, positions: Tensor, cond: Tensor, cond_index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """What the density network says of samples [n, 1 + n_geometry], and their offsets."""
-        features, offsets = self.identity.reader()(positions, cond, cond_index)
-        inputs = torch.cat([self.encoding(positions), features], 1)
+        if isinstance(self.identity, BakedIdentity):
+            inputs, offsets = grid_encode(positions, *self.grid), None
+        else:
+            features, offsets = self.identity.reader()(positions, cond, cond_index)
+            inputs = torch.cat([self.encoding(positions), features], 1)
         return self.density_net(inputs, cond, cond_index, self.precision), offsets
 
     def integrate(
@@ -84,11 +113,14 @@ class IdentityField(TalkingField):
         cond_index: Tensor | None,
         background: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `TalkingField.integrate`, in two passes, since `render_samples` takes no features of points.
+        """As `TalkingField.integrate`; with features of points in two passes, since no kernel knows them.
 
         Densities alone, without gradients, say first which samples lie before the early stop. The others have
         weight and gradient zero; the second pass leaves them out.
         """
+        if isinstance(self.identity, BakedIdentity):
+            self.offsets = self.offset_penalty = None
+            return super().integrate(positions, rays_d, samples, cond, cond_index, background)
         sample_cond = None if cond_index is None else cond_index[samples.ray_indices]
         seen, packed_info = self._before_the_stop(positions, samples, cond, sample_cond)
         sigmas, rgbs = self(
@@ -125,6 +157,8 @@ class IdentityField(TalkingField):
     @torch.no_grad()
     def densities(self, positions: Tensor, cond: Tensor) -> Tensor:
         """As `TalkingField.densities`."""
+        if isinstance(self.identity, BakedIdentity):
+            return super().densities(positions, cond)
         encoded = self.encoding(positions)
         with self.identity.held():
             features = [self._features(positions, row) for row in (cond if self.identity.hears else cond[:1])]
@@ -140,11 +174,27 @@ class IdentityField(TalkingField):
         return torch.cat([read(part, cond[None], None)[0] for part in positions.split(POINTS_PER_CHUNK)])
 
 
+def _check_levels(config: FieldConfig, identity: BakedIdentity) -> None:
+    n_levels, n_features = len(identity.spec.resolutions), identity.spec.n_features
+    if n_features != config.n_features:
+        raise ConfigError(
+            f"the identity lattice has {n_features} features a level, the field's grid {config.n_features}."
+        )
+    if config.n_levels + n_levels > 32:
+        raise ConfigError(
+            f"identity features take {n_levels} of the grid's 32 levels: field.n_levels must be at most "
+            f"{32 - n_levels}, or field.n_features larger."
+        )
+
+
 class IdentityHeadRenderer(HeadRenderer):
-    """Draws an `IdentityField`: op by op, since identity features are no input of the fused render."""
+    """Draws an `IdentityField`: op by op where its features are computed point by point."""
 
     field: IdentityField
-    exportable = False
+
+    @property
+    def in_one_pass(self) -> bool:
+        return isinstance(self.field.identity, BakedIdentity)
 
     def forward(
         self,
@@ -170,7 +220,9 @@ class IdentityHeadRenderer(HeadRenderer):
         density_factor: float = 1.0,
         image_width: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `HeadRenderer.draw`; makes no use of `image_width`."""
+        """As `HeadRenderer.draw`; op by op makes no use of `image_width`."""
+        if self.in_one_pass:
+            return super().draw(rays_o, rays_d, cond, background, density_factor, image_width)
         self.field.density_factor = density_factor
         try:
             return draw_in_chunks(self, self.field.identity, rays_o, rays_d, cond, background, RAYS_PER_CHUNK)

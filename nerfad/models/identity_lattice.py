@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from nerfad.ops import GridSpec, grid_encode
 Reader = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None]]
 """(points [n, 3], condition [n_cond, c], condition_index [n]) to (features [n, m], offsets [k, n, 2])."""
 
-FEATURES_PER_LEVEL = 8
 BAKE_CHUNK = 8192
 """Points at a time: bounds the memory of the encoder's intermediate values."""
 
@@ -96,13 +96,17 @@ class BakedIdentity(nn.Module):
     Args:
         points: the point form, which is the definition.
         resolution: cells along each side.
+        n_features: of a level: those of the grid that the lattice is read with, or 8, which is the fastest
+            alone.
         bake: fill the lattice at once; else it holds zeros until `bake` is called or it is loaded.
     """
 
     hears = False
     table: Tensor
 
-    def __init__(self, points: PointIdentity, resolution: int = 64, bake: bool = True) -> None:
+    def __init__(
+        self, points: PointIdentity, resolution: int = 64, bake: bool = True, n_features: int = 8
+    ) -> None:
         super().__init__()
         if points.encoder.config.audio_in_offset:
             raise ConfigError(
@@ -114,7 +118,7 @@ class BakedIdentity(nn.Module):
         if not 1 <= resolution <= 256:
             raise ConfigError(f"the identity lattice's resolution must be in 1..256, not {resolution}.")
         self.points = points
-        n_features = min(points.n_outputs, FEATURES_PER_LEVEL)
+        n_features = min(points.n_outputs, n_features)
         # Levels of one and the same resolution, side by side: one read gives all features.
         self.spec = GridSpec(
             n_levels=points.n_outputs // n_features,
@@ -141,6 +145,15 @@ class BakedIdentity(nn.Module):
         # A buffer that is moved would else be a function of its old self, and collect no gradient.
         self.table = self.table.detach().requires_grad_()
         return self
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state.get(f"{prefix}table")
+        if saved is not None and saved.shape != self.table.shape and saved.numel() == self.table.numel():
+            # Of a lattice with more features a level, whatever grid it was read with: the same numbers.
+            n_features, n_rows = self.spec.n_features, self.spec.level_sizes[0]
+            levels = saved.view(-1, n_rows, saved.shape[1] // n_features, n_features)
+            state = {**state, f"{prefix}table": levels.transpose(1, 2).reshape(self.table.shape)}
+        super()._load_from_state_dict(state, prefix, *args)
 
     def reader(self) -> Reader:
         return self._read

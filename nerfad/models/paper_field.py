@@ -154,7 +154,7 @@ class PaperRenderer(nn.Module):
     """
 
     occupancy = None
-    exportable = False
+    in_one_pass = False
 
     def __init__(
         self,

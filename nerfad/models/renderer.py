@@ -71,12 +71,7 @@ class HeadRays:
 
 
 class HeadRenderer(nn.Module):
-    """Draws the field: op by op where gradients are wanted, else in one pass.
-
-    `exportable` says whether `nerfad.runtime` can draw it without torch.
-    """
-
-    exportable = True
+    """Draws the field."""
 
     def __init__(self, field: TalkingField, config: OccupancyConfig) -> None:
         super().__init__()
@@ -84,6 +79,12 @@ class HeadRenderer(nn.Module):
         self.field = field
         self.box = SceneBox()
         self.occupancy = OccupancyGrid(config.resolution)
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether the drawing kernels know the field: at a fixed pose it can then be drawn from a cache, and
+        `nerfad.runtime` can draw it without torch."""
+        return True
 
     @property
     def step_size(self) -> float:
@@ -152,10 +153,11 @@ class HeadRenderer(nn.Module):
                 neighbours together. Changes no result.
         """
         field = self.field
+        table, spec = field.grid
         return render_rays_fused(
             **self._marched(rays_o, rays_d),
-            table=field.encoding.table,
-            grid_spec=field.encoding.spec,
+            table=table,
+            grid_spec=spec,
             **self._networks(density_factor),
             cond=cond,
             background=background,
@@ -167,10 +169,11 @@ class HeadRenderer(nn.Module):
     @torch.no_grad()
     def cache(self, rays_o: Tensor, rays_d: Tensor, image_width: int = 0) -> RenderCache:
         """Samples and grid features of rays that will be drawn under many conditions; see `draw_cached`."""
+        table, spec = self.field.grid
         return render_cache(
             **self._marched(rays_o, rays_d),
-            table=self.field.encoding.table,
-            grid_spec=self.field.encoding.spec,
+            table=table,
+            grid_spec=spec,
             max_samples_per_ray=self.config.max_samples_per_ray,
             image_width=image_width,
         )

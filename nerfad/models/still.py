@@ -31,10 +31,13 @@ class StillHead:
     ) -> StillHead:
         """Take rays [n, 3] in box units, unit directions, and the torso and background [n, 3] behind them.
 
-        The hash-grid field is drawn from a cache of its samples (`nerfad.ops.render_cache`), which takes
-        n_samples * (n_features + 2) * 4 bytes; the other fields have no such kernels and are drawn anew.
+        A field that the drawing kernels know is drawn from a cache of its samples
+        (`nerfad.ops.render_cache`), which takes n_samples * (n_features + 2) * 4 bytes; the others are drawn
+        anew.
         """
-        cache = head.cache(rays_o, rays_d, image_width) if type(head) is HeadRenderer else None
+        cache = None
+        if isinstance(head, HeadRenderer) and head.in_one_pass:
+            cache = head.cache(rays_o, rays_d, image_width)
         return cls(head, rays_o, rays_d, behind, cache)
 
     @torch.no_grad()

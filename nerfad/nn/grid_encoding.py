@@ -34,7 +34,7 @@ class GridEncoding(nn.Module):
 
     @property
     def n_outputs(self) -> int:
-        return self.spec.n_levels * self.spec.n_features
+        return self.spec.n_outputs
 
     def forward(self, positions: Tensor) -> Tensor:
         """Features [n, n_levels * n_features] of positions [n, n_dims] in [0, 1]."""

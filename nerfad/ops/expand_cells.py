@@ -58,7 +58,7 @@ def expand_cells(table: Tensor, spec: GridSpec, max_bytes: int = MAX_BYTES) -> T
     with torch.no_grad():
         if not _backend.is_native():
             return reference.expand_cells(table, spec, n_levels)
-        geometry = (spec.n_dims, list(spec.resolutions), spec.log2_table_size, KINDS.index(spec.kind))
+        geometry = (spec.n_dims, spec.native_resolutions, spec.log2_table_size, KINDS.index(spec.kind))
         return _native.ops().expand_cells(table, *geometry, spec.offsets[n_levels])
 
 

@@ -61,7 +61,7 @@ def grid_encode(positions: Tensor, table: Tensor, spec: GridSpec, cells: Tensor 
 
 def _geometry(spec: GridSpec) -> tuple[list[int], int, int, bool]:
     return (
-        list(spec.resolutions),
+        spec.native_resolutions,
         spec.log2_table_size,
         KINDS.index(spec.kind),
         spec.interpolation == "smoothstep",

@@ -22,6 +22,9 @@ class GridSpec:
     * "tiled": the entry is the dense index modulo `2^log2_table_size`;
     * "dense": every level is dense, whatever its size.
 
+    `dense_levels` are the resolutions of further levels behind these, dense whatever their size: what was
+    computed on a lattice is then read together with what was learnt.
+
     `interpolation` is "linear" or "smoothstep" (weights 3 f^2 - 2 f^3 of the position f within the cell).
 
     Raises:
@@ -32,6 +35,8 @@ class GridSpec:
         >>> spec = GridSpec(n_levels=3, base_resolution=4, finest_resolution=16, log2_table_size=10)
         >>> spec.resolutions, spec.n_entries  # 5^3 and 9^3 vertices are dense, 17^3 are hashed
         ((4, 8, 16), 1888)
+        >>> GridSpec(n_levels=1, base_resolution=4, finest_resolution=4, dense_levels=(32, 32)).resolutions
+        (4, 32, 32)
     """
 
     n_dims: int = 3
@@ -42,20 +47,32 @@ class GridSpec:
     log2_table_size: int = 16
     kind: str = "hash"
     interpolation: str = "linear"
+    dense_levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dense_levels", tuple(self.dense_levels))  # JSON knows no tuples
+
         def require(ok: bool, what: str, got: object) -> None:
             if not ok:
                 raise ValueError(f"GridSpec: {what}, got {got!r}")
 
         require(self.n_dims in (2, 3), "n_dims must be 2 or 3", self.n_dims)
-        require(1 <= self.n_levels <= 32, "n_levels must be in 1..32", self.n_levels)
+        require(
+            1 <= self.n_levels <= 32 - len(self.dense_levels),
+            f"n_levels must be in 1..{32 - len(self.dense_levels)}",
+            self.n_levels,
+        )
         require(self.n_features in (1, 2, 4, 8), "n_features must be 1, 2, 4 or 8", self.n_features)
         require(self.base_resolution >= 1, "base_resolution must be at least 1", self.base_resolution)
         require(
             self.base_resolution <= self.finest_resolution <= 2**20,
             f"finest_resolution must be in {self.base_resolution} (base_resolution)..2^20",
             self.finest_resolution,
+        )
+        require(
+            all(1 <= r <= 2**20 for r in self.dense_levels),
+            "dense_levels must be in 1..2^20",
+            self.dense_levels,
         )
         require(3 <= self.log2_table_size <= 24, "log2_table_size must be in 3..24", self.log2_table_size)
         require(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}", self.kind)
@@ -69,17 +86,24 @@ class GridSpec:
     @functools.cached_property
     def resolutions(self) -> tuple[int, ...]:
         """Cells per axis of each level."""
-        if self.n_levels == 1:
-            return (self.base_resolution,)
-        growth = math.exp(math.log(self.finest_resolution / self.base_resolution) / (self.n_levels - 1))
-        return tuple(
-            math.floor(self.base_resolution * growth**level + 1e-6) for level in range(self.n_levels)
-        )
+        ratio, steps = self.finest_resolution / self.base_resolution, max(self.n_levels - 1, 1)
+        growth = math.exp(math.log(ratio) / steps)
+        learnt = (math.floor(self.base_resolution * growth**level + 1e-6) for level in range(self.n_levels))
+        return (*learnt, *self.dense_levels)
+
+    @property
+    def native_resolutions(self) -> list[int]:
+        """The same as the native ops take it: those of `dense_levels` are negative."""
+        n = self.n_levels
+        return [*self.resolutions[:n], *(-r for r in self.resolutions[n:])]
 
     @functools.cached_property
     def level_is_dense(self) -> tuple[bool, ...]:
         capacity = 1 << self.log2_table_size
-        return tuple(self.kind == "dense" or (r + 1) ** self.n_dims <= capacity for r in self.resolutions)
+        return tuple(
+            self.kind == "dense" or level >= self.n_levels or (r + 1) ** self.n_dims <= capacity
+            for level, r in enumerate(self.resolutions)
+        )
 
     @functools.cached_property
     def level_sizes(self) -> tuple[int, ...]:
@@ -103,5 +127,5 @@ class GridSpec:
 
     @property
     def n_outputs(self) -> int:
-        """Features per position: n_levels * n_features, level by level."""
-        return self.n_levels * self.n_features
+        """Features per position, level by level."""
+        return len(self.resolutions) * self.n_features

@@ -109,7 +109,7 @@ def radiance_field(
 def grid_numbers(spec: GridSpec) -> list[int]:
     """A grid as the native field ops take it."""
     smoothstep = int(spec.interpolation == "smoothstep")
-    return [*spec.resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
+    return [*spec.native_resolutions, spec.log2_table_size, KINDS.index(spec.kind), smoothstep]
 
 
 def mlp_numbers(spec: MLPSpec) -> list[int]:

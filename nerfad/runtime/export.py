@@ -27,13 +27,15 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
     """
     model = avatar.model
     head, torso = model.head, model.torso
-    if not head.exportable:
+    if not head.in_one_pass:
         raise NerfadError(
-            "the torch-free runtime draws the plain hash-grid field only; export a run that was trained "
-            "without identity features (--identity.no-enabled) and with --field.kind hashgrid."
+            "the torch-free runtime draws the hash-grid field, with identity features only where they are "
+            "baked; export a run that was trained with --field.kind hashgrid and without --identity.form "
+            "point."
         )
+    table, grid = head.field.grid
     arrays = {
-        "head.table": _array(head.field.encoding.table, table_dtype),
+        "head.table": _array(table, table_dtype),
         "head.sigma": _array(head.field.density_net.params),
         "head.color": _array(head.field.color_net.params),
         "head.bitfield": head.occupancy.density_bitfield.cpu().numpy(),
@@ -47,7 +49,7 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
     settings = {
         "fps": avatar.fps,
         "camera": dataclasses.asdict(avatar.camera),
-        "head": _head_settings(head),
+        "head": _head_settings(head, grid),
         "torso": None,
     }
     if torso is not None:
@@ -64,12 +66,12 @@ def export_avatar(avatar: Any, path: str | os.PathLike[str], table_dtype: str = 
     avatar_file.write(path, arrays, settings)
 
 
-def _head_settings(head: Any) -> dict[str, Any]:
+def _head_settings(head: Any, grid: Any) -> dict[str, Any]:
     color = head.field.color_net.spec
     # The flat parameters are the same whether the direction is an input or a condition.
     color = dataclasses.replace(color, d_in=color.d_in + color.d_cond, d_cond=0)
     return {
-        "grid": _grid_numbers(head.field.encoding.spec),
+        "grid": _grid_numbers(grid),
         "sigma": _mlp_numbers(head.field.density_net.spec),
         "color": _mlp_numbers(color),
         "resolution": head.occupancy.resolution,
@@ -85,7 +87,7 @@ def _array(tensor: Any, dtype: str = "float32") -> np.ndarray:
 
 def _grid_numbers(spec: Any) -> list[int]:
     smoothstep = int(spec.interpolation == "smoothstep")
-    return [spec.n_dims, *spec.resolutions, spec.log2_table_size, _KINDS.index(spec.kind), smoothstep]
+    return [spec.n_dims, *spec.native_resolutions, spec.log2_table_size, _KINDS.index(spec.kind), smoothstep]
 
 
 def _mlp_numbers(spec: Any) -> list[int]:

@@ -24,6 +24,7 @@ from nerfad.features.audio import load_wave
 from nerfad.features.face_reader import FaceReading
 from nerfad.models.audio_net import AudioConfig
 from nerfad.models.head import identity_of
+from nerfad.runtime import Renderer
 from nerfad.runtime.export import export_avatar
 
 MLP = dataclasses.replace(HASH, kind="mlp")
@@ -273,11 +274,20 @@ def test_a_second_call_that_contradicts_the_first_is_refused(data, tmp_path, cha
         train(config(data, tmp_path, steps=2, **changes))
 
 
-@pytest.mark.parametrize("form", ["baked", "mlp"])
+@pytest.mark.parametrize("form", ["point", "mlp"])
 def test_the_runtime_refuses_what_it_cannot_draw(data, tmp_path, form):
     train(config(data, tmp_path / "run", **FORMS[form]))
-    with pytest.raises(NerfadError, match="torch-free runtime draws the plain hash-grid field only"):
+    with pytest.raises(NerfadError, match="torch-free runtime draws the hash-grid field, with identity"):
         export_avatar(Avatar.load(tmp_path / "run"), tmp_path / "me.avatar")
+
+
+def test_a_run_with_baked_identity_is_exported(data, tmp_path):
+    train(config(data, tmp_path / "run", **FORMS["baked"]))
+    avatar = Avatar.load(tmp_path / "run")
+    export_avatar(avatar, tmp_path / "me.avatar")
+    renderer = Renderer.load(tmp_path / "me.avatar", 1)
+    image = renderer.render(avatar.c2w[0], np.zeros(renderer.n_cond))
+    assert image.shape == (renderer.height, renderer.width, 3)
 
 
 class BrightnessReader:

@@ -1,12 +1,15 @@
 """The hash-grid field with identity features: same contract as TalkingField and HeadRenderer; gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_identity import CAMERA, HEARING, SMALL, encoder, points, references, turned
 
-from nerfad.config import FieldConfig, OccupancyConfig
+from nerfad.config import ConfigError, FieldConfig, OccupancyConfig
 from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
+from nerfad.models.still import StillHead
 
 N_COND = HEARING.n_audio
 FIELD = FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=16)
@@ -14,7 +17,8 @@ FIELD = FieldConfig(n_levels=4, log2_table_size=10, finest_resolution=32, width=
 
 def small_field(config=SMALL, baked: bool = False) -> IdentityField:
     identity = PointIdentity(encoder(config), references())
-    field = IdentityField(FIELD, N_COND, BakedIdentity(identity, 8) if baked else identity)
+    form = BakedIdentity(identity, 8, n_features=FIELD.n_features) if baked else identity
+    field = IdentityField(FIELD, N_COND, form)
     with torch.no_grad():
         field.encoding.table.uniform_(-0.5, 0.5)
     return field
@@ -57,6 +61,47 @@ def test_drawing_is_the_forward_pass(baked):
     torch.testing.assert_close(depths, out.depths)
     assert (renderer.draw(rays_o, rays_d, cond, background, 2.0)[1] > opacities).all()
     torch.testing.assert_close(renderer.draw(rays_o, rays_d, cond, background)[1], opacities)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_lattice_is_read_with_the_grid(training):
+    """The baked field, drawn by kernels that know no identity, is the networks on both kinds of features."""
+    field = small_field(baked=True).train(training)
+    positions, cond = points(200), torch.randn(2, N_COND)
+    for change in (0.0, 0.5):  # the joined table follows both tables
+        with torch.no_grad():
+            field.encoding.table.add_(change)
+            field.identity.table.mul_(1 + change)
+            features = field.identity.reader()(positions, None, None)[0]
+            inputs = torch.cat([field.encoding(positions), features], 1)
+            expected = torch.stack(
+                [field._density(field.density_net(inputs, row)[:, 0]) for row in cond[:, None].contiguous()]
+            )
+            assert torch.equal(field.densities(positions, cond), expected)
+
+
+def test_a_still_head_is_drawn_from_a_cache():
+    renderer = small_renderer(small_field(baked=True)).eval()
+    rays_o, rays_d = rays()
+    background = torch.rand(64, 3)
+    still = StillHead.at(renderer, rays_o, rays_d, background)
+    assert still.cache is not None
+    assert StillHead.at(small_renderer(small_field()), rays_o, rays_d, background).cache is None
+    for cond in torch.randn(2, 1, N_COND):
+        torch.testing.assert_close(still.draw(cond), renderer.draw(rays_o, rays_d, cond, background))
+
+
+@pytest.mark.parametrize(
+    ("field", "n_features", "message"),
+    [
+        (FIELD, 8, "the identity lattice has 8 features a level, the field's grid 2"),
+        (replace(FIELD, n_levels=25), 2, "take 8 of the grid's 32 levels: field.n_levels must be at most 24"),
+    ],
+)
+def test_refuses_a_lattice_that_does_not_fit_behind_the_grid(field, n_features, message):
+    baked = BakedIdentity(PointIdentity(encoder(), references()), 4, n_features=n_features)
+    with pytest.raises(ConfigError, match=message):
+        IdentityField(field, N_COND, baked)
 
 
 def test_every_parameter_gets_a_gradient():

@@ -80,6 +80,16 @@ def test_state_restores_the_lattice():
     torch.testing.assert_close(other.points.reader()(points(), None, None)[0], expected)
 
 
+@pytest.mark.parametrize("n_features", [1, 2, 4])
+def test_a_lattice_may_be_read_with_a_grid_of_fewer_features(n_features):
+    baked = BakedIdentity(point_form(), resolution=4)
+    other = BakedIdentity(point_form(), resolution=4, bake=False, n_features=n_features)
+    other.load_state_dict(baked.state_dict())
+    torch.testing.assert_close(
+        other.reader()(points(), None, None)[0], baked.reader()(points(), None, None)[0]
+    )
+
+
 def test_a_converted_lattice_still_collects_gradients():
     baked = BakedIdentity(point_form(), resolution=4).double()
     baked.reader()(points().double(), None, None)[0].sum().backward()
@@ -127,7 +137,7 @@ def test_point_form_trains_and_is_baked_without_loss(toy):
     losses = fit(renderer, toy, n_steps=25, n_rays=256)
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     exact = draw(renderer, toy, 2)
-    baked = BakedIdentity(renderer.field.identity)
+    baked = BakedIdentity(renderer.field.identity, n_features=renderer.field.config.n_features)
     renderer.field.identity = baked
     difference = -10 * (draw(renderer, toy, 2) - exact).square().mean().log10()
     assert difference > 40.0

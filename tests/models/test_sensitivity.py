@@ -77,13 +77,13 @@ def test_a_still_head_draws_what_the_renderer_draws(head, view):
 
 
 @pytest.mark.parametrize("baked_resolution", [None, 8])
-def test_a_field_with_identity_features_is_drawn_ray_by_ray(baked_resolution):
+def test_a_field_with_identity_features_has_a_mask_too(baked_resolution):
     toy = make_toy_head(n_frames=4, size=16)
     view_behind = torch.rand(16 * 16, 3, generator=torch.Generator().manual_seed(0))
     rays_o, rays_d = toy.camera.rays(toy.c2w[0], torch.cartesian_prod(torch.arange(16), torch.arange(16)))
     head = make_renderer(toy, baked_resolution=baked_resolution)
     view = StillHead.at(head, rays_o.contiguous(), rays_d.contiguous(), view_behind, 16)
-    assert view.cache is None
+    assert (view.cache is None) == (baked_resolution is None)  # no cache holds features of points
     mask = SensitivityMask.measure(view, toy.units, 16, threshold=1e-4)
     assert 0 < mask.share < 1
     assert mask.error(toy.units).max_error <= 1e-4 + 1e-6

@@ -82,7 +82,7 @@ def make_renderer(
     torch.manual_seed(0)
     identity: PointIdentity | BakedIdentity = PointIdentity(IdentityEncoder(identity_config), toy.references)
     if baked_resolution is not None:
-        identity = BakedIdentity(identity, baked_resolution)
+        identity = BakedIdentity(identity, baked_resolution, n_features=field_config.n_features)
     field = IdentityField(field_config, toy.units.shape[1], identity)
     renderer = IdentityHeadRenderer(field, OCCUPANCY)
     renderer.occupancy.restrict(lambda points: visual_hull(points, toy.masks, toy.camera, toy.c2w))

@@ -104,6 +104,36 @@ def test_other_tables_match_reference(kernel_device, n_features, table_dtype):
     assert_gradients_match(spec, positions, table)
 
 
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_dense_levels_are_read_behind_the_others(isa, n_dims):
+    """A grid and a lattice that would not fit into the grid's table, read as one: the bits of both."""
+    grid = GridSpec(n_dims=n_dims, **SMALL)
+    side = 40 if n_dims == 2 else 13
+    lattice = GridSpec(n_dims=n_dims, n_levels=2, base_resolution=side, finest_resolution=side, kind="dense")
+    both = dataclasses.replace(grid, dense_levels=lattice.resolutions)
+    assert both.level_is_dense[-3:] == (False, True, True) and both.n_outputs == 14
+    positions, table = make_inputs(both)
+    assert torch.equal(
+        grid_encode(positions, table, both),
+        torch.cat(
+            [
+                grid_encode(positions, t, s)
+                for t, s in zip(
+                    table.split((grid.n_entries, lattice.n_entries)), (grid, lattice), strict=True
+                )
+            ],
+            1,
+        ),
+    )
+    torch.testing.assert_close(
+        grid_encode(positions, table, both),
+        reference.grid_encode(positions, table, both),
+        rtol=1e-5,
+        atol=2e-6,
+    )
+    assert_gradients_match(both, positions, table)
+
+
 def test_matches_reference_float64():
     spec = GridSpec(interpolation="smoothstep", **SMALL)
     positions, table = make_inputs(spec, dtype=torch.float64)
@@ -190,6 +220,9 @@ def test_rejects(change_positions, change_table, message):
         (dict(kind="sparse"), "kind must be one of hash, tiled, dense, got 'sparse'"),
         (dict(interpolation="cubic"), "interpolation must be one of linear, smoothstep, got 'cubic'"),
         (dict(kind="dense"), r"fewer than 2\^28 entries"),
+        (dict(dense_levels=(0,)), r"dense_levels must be in 1..2\^20, got \(0,\)"),
+        (dict(dense_levels=(2000,)), r"fewer than 2\^28 entries"),
+        (dict(dense_levels=(8,) * 17), "n_levels must be in 1..15, got 16"),
     ],
 )
 def test_spec_rejects(change, message):
@@ -198,7 +231,7 @@ def test_spec_rejects(change, message):
 
 
 def test_spec_survives_json():
-    spec = GridSpec(n_dims=2, kind="tiled", interpolation="smoothstep", **SMALL)
+    spec = GridSpec(n_dims=2, kind="tiled", interpolation="smoothstep", dense_levels=(7, 9), **SMALL)
     assert GridSpec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
 
 

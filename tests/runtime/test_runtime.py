@@ -12,9 +12,12 @@ import torch
 from nerfad.cameras import Camera
 from nerfad.config import FieldConfig, OccupancyConfig, TorsoConfig
 from nerfad.engine.drawing import draw_frame
-from nerfad.errors import InputFileError, OutputError
+from nerfad.errors import InputFileError, NerfadError, OutputError
 from nerfad.models.avatar import AvatarModel, body_in_heights
 from nerfad.models.field import TalkingField
+from nerfad.models.identity_features import IdentityConfig, IdentityEncoder, References
+from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
+from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
 from nerfad.models.renderer import HeadRenderer
 from nerfad.runtime import Renderer, avatar_file, build_info, cpu_features
 from nerfad.runtime.export import export_avatar
@@ -24,12 +27,26 @@ pytest.importorskip("nerfad._runtime", reason="the runtime module is not built")
 HEIGHT, WIDTH, N_CODES = 24, 20, 5
 
 
-def make_avatar(torso=True, seed=0) -> SimpleNamespace:
+def make_head(identity=None) -> HeadRenderer:
+    field = FieldConfig(n_levels=4, finest_resolution=64, log2_table_size=10, density_bias=3.0)
+    occupancy = OccupancyConfig(resolution=16, n_steps=64)
+    if identity is None:
+        return HeadRenderer(TalkingField(field, N_CODES), occupancy)
+    return IdentityHeadRenderer(IdentityField(field, N_CODES, identity), occupancy)
+
+
+def make_identity(baked=True) -> PointIdentity | BakedIdentity:
+    camera = Camera(40.0, 44.0, 10.0, 9.0, height=18, width=20)
+    references = References(camera, torch.eye(4).repeat(4, 1, 1), torch.rand(4, 3, 18, 20))
+    points = PointIdentity(IdentityEncoder(IdentityConfig(n_channels=16, slot_width=8)), references)
+    return BakedIdentity(points, resolution=12, bake=False, n_features=2) if baked else points
+
+
+def make_avatar(torso=True, seed=0, identity=None) -> SimpleNamespace:
     """A random model in the shape of a trained run: what `export_avatar` takes."""
     torch.manual_seed(seed)
-    field = FieldConfig(n_levels=4, finest_resolution=64, log2_table_size=10, density_bias=3.0)
     model = AvatarModel(
-        HeadRenderer(TalkingField(field, N_CODES), OccupancyConfig(resolution=16, n_steps=64)),
+        make_head(identity),
         TorsoConfig(enabled=torso, n_levels=4, finest_resolution=32, log2_table_size=10),
         N_CODES,
     )
@@ -82,6 +99,27 @@ def test_draws_what_the_model_draws(tmp_path, torso):
         assert got.dtype == np.uint8 and got.shape == (HEIGHT, WIDTH, 3)
         assert np.abs(got - expected).max() <= 1
         assert np.abs(got - avatar.plate.astype(int)).max() > 50, "nothing was drawn over the background"
+
+
+def test_draws_a_baked_identity(tmp_path):
+    identity = make_identity()
+    avatar = make_avatar(identity=identity)
+    cond, images = np.zeros(N_CODES, np.float32), []
+    for scale in (0.0, 1.0):
+        with torch.no_grad():
+            identity.table.copy_(scale * torch.randn_like(identity.table))
+        export_avatar(avatar, tmp_path / "me.avatar", table_dtype="float32")
+        images.append(Renderer.load(tmp_path / "me.avatar", 1).render(camera_pose(), cond).astype(int))
+        expected = drawn_by_torch(avatar, camera_pose(), cond, avatar.body.mean(0)).astype(int)
+        assert np.abs(images[-1] - expected).max() <= 1
+    assert np.abs(images[0] - images[1]).max() > 20, "the identity features changed nothing"
+
+
+def test_identity_features_of_points_are_not_exported(tmp_path):
+    with pytest.raises(
+        NerfadError, match=r"only where they are baked; export .* without --identity\.form point"
+    ):
+        export_avatar(make_avatar(identity=make_identity(baked=False)), tmp_path / "me.avatar")
 
 
 def test_half_precision_tables_change_little(tmp_path):

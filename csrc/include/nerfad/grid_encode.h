@@ -3,6 +3,7 @@
 // stride * (y + stride * z); a level that does not fit is hashed or tiled into a power of two of entries.
 #pragma once
 #include <cmath>
+#include <cstdlib>
 
 #include "nerfad/half.h"
 #include "nerfad/hd.h"
@@ -66,6 +67,7 @@ struct GridEncodeBwd {
 
 // ---- Geometry
 
+// Resolutions are those of the levels; negative ones are of levels that are dense whatever their size.
 inline GridShape make_grid_shape(int n_dims, int n_features, const int64_t* resolutions, int n_levels,
                                  int log2_table_size, GridKind kind, bool smoothstep) {
   GridShape shape{};
@@ -76,10 +78,11 @@ inline GridShape make_grid_shape(int n_dims, int n_features, const int64_t* reso
   const double capacity = std::ldexp(1.0, log2_table_size);
   uint32_t offset = 0;
   for (int l = 0; l < n_levels; ++l) {
-    const double vertices = std::pow(static_cast<double>(resolutions[l] + 1), n_dims);
-    const bool dense = kind == GridKind::kDense || vertices <= capacity;
+    const int64_t resolution = std::abs(resolutions[l]);
+    const double vertices = std::pow(static_cast<double>(resolution + 1), n_dims);
+    const bool dense = kind == GridKind::kDense || resolutions[l] < 0 || vertices <= capacity;
     GridLevel& level = shape.levels[l];
-    level.resolution = static_cast<uint32_t>(resolutions[l]);
+    level.resolution = static_cast<uint32_t>(resolution);
     level.offset = offset;
     level.size = dense ? (static_cast<uint32_t>(vertices) + 7) / 8 * 8 : 1u << log2_table_size;
     level.mask = dense ? ~0u : level.size - 1;

@@ -34,7 +34,7 @@ def grid_encode(
     n_expanded = 0 if cells is None else spec.offsets.index(len(cells))
     features = [
         _encode_level(positions, table, spec, level, lookup, cells if level < n_expanded else None)
-        for level in range(spec.n_levels)
+        for level in range(len(spec.resolutions))
     ]
     return torch.cat(features, -1)
 
@@ -61,7 +61,7 @@ def _encode_all_levels(positions: Tensor, table: Tensor, spec: GridSpec, lookup:
     cell = torch.minimum(scaled.detach().floor(), resolutions - 1)
     offsets = corners(spec.n_dims, positions.device)
     vertices = cell.long()[:, :, None, :] + offsets
-    index = torch.stack([entry_index(vertices[:, k], spec, k) for k in range(spec.n_levels)], 1)
+    index = torch.stack([entry_index(vertices[:, k], spec, k) for k in range(len(spec.resolutions))], 1)
     weights = _corner_weights(scaled - cell, offsets, spec)
     return (_read(table, index, lookup) * weights[..., None]).sum(2).flatten(1)
 
