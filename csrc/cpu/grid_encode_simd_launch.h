@@ -9,6 +9,7 @@
 #include "grid_encode_scratch.h"
 #include "grid_encode_simd.h"
 #include "grid_scatter_simd.h"
+#include "grid_split_levels_simd.h"
 #include "tasks.h"
 
 namespace nerfad {

@@ -49,10 +49,11 @@ NERFAD_INLINE bool all_zero(const float* values, int64_t n) {
     const LaneFloat v = *reinterpret_cast<const LaneFloat*>(values + i);
     any = reinterpret_cast<LaneFloat>(reinterpret_cast<LaneInt>(any) | (v != LaneFloat{}));
   }
-  const LaneInt bits = reinterpret_cast<LaneInt>(any);
-  int32_t found = 0;
-  for (int lane = 0; lane < kLanes; ++lane) found |= bits[lane];
-  return found == 0;
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(any)) == 0;
+#else
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(any)) == 0;
+#endif
 }
 
 // grad [n, F], padded with zeros to a multiple of kLanes samples.
@@ -245,17 +246,6 @@ void scatter_part(const GridEncodeBwd<float>& p, int l, int64_t part, int64_t n_
   } else {
     scatter(std::false_type{});
   }
-}
-
-// Rearranges n gradients of features level by level, padded with zeros.
-template <int F>
-void split_levels(const float* grad, int n_levels, int64_t n, float* levels, int64_t level_stride) {
-  for (int64_t i = 0; i < n; ++i) {
-    for (int l = 0; l < n_levels; ++l, grad += F)
-      std::memcpy(levels + l * level_stride + i * F, grad, F * sizeof(float));
-  }
-  const size_t rest = static_cast<size_t>(padded(n) - n) * F * sizeof(float);
-  for (int l = 0; l < n_levels; ++l) std::memset(levels + l * level_stride + n * F, 0, rest);
 }
 
 }  // namespace
