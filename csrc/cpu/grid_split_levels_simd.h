@@ -38,7 +38,7 @@ NERFAD_INLINE void transpose_pairs(const float* from, int64_t from_stride, float
 template <int F>
 void split_levels(const float* grad, int n_levels, int64_t n, float* levels, int64_t level_stride) {
   int64_t done = 0;
-  if constexpr (F == 2) {
+  if constexpr (F == 2 && kLanes == 16) {  // whole cache lines; half ones gain nothing
     for (; done + kPairs <= n; done += kPairs) {
       const float* row = grad + done * n_levels * 2;
       float* to = levels + done * 2;
