@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "dispatch.h"
+#include "scratch.h"
 
 namespace nerfad {
 
@@ -85,13 +86,13 @@ ConditionedMlpFwd<T> params_of(const Inputs& in) {
   return p;
 }
 
-// Scratch memory: as much as the kernels ask for. `cpu_size` may read the arguments, so it is not called on
-// CUDA.
+// As much as the kernels ask for. `cpu_size` may read the arguments, so it is not called on CUDA.
 template <class Params, class Size>
-Tensor make_scratch(const char* cuda_name, const Params& p, const Tensor& on, const Size& cpu_size) {
-  if (!on.is_cuda() && !emulating()) return torch::stable::new_empty(on, {cpu_size()});
+Scratch make_scratch(const char* cuda_name, const Params& p, const Tensor& on, const Size& cpu_size) {
+  const int64_t element = on.element_size();
+  if (!on.is_cuda() && !emulating()) return Scratch(on, element * cpu_size());
   const auto cuda_size = reinterpret_cast<int64_t (*)(const Params*)>(cuda_symbol(cuda_name, on));
-  return torch::stable::new_empty(on, {cuda_size(&p)});
+  return Scratch(on, element * cuda_size(&p));
 }
 
 Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<Tensor> cond,
@@ -105,9 +106,10 @@ Tensor conditioned_mlp_fwd(const Tensor& x, const Tensor& params, std::optional<
     using T = decltype(zero);
     ConditionedMlpFwd<T> p = params_of<T>(in);
     p.out = out.mutable_data_ptr<T>();
-    Tensor scratch = make_scratch("conditioned_mlp_fwd_scratch", p, x,
-                                  [&] { return conditioned_mlp_fwd_scratch(p, torch_pool().n_threads()); });
-    p.scratch = scratch.mutable_data_ptr<T>();
+    const Scratch scratch = make_scratch("conditioned_mlp_fwd_scratch", p, x, [&] {
+      return conditioned_mlp_fwd_scratch(p, torch_pool().n_threads());
+    });
+    p.scratch = scratch.as<T>();
     dispatch<ConditionedMlpFwd<T>>(kOp, "conditioned_mlp_fwd", p, x, &conditioned_mlp_fwd_cpu<T>);
   });
   return out;
@@ -132,9 +134,9 @@ std::tuple<Tensor, Tensor, Tensor> conditioned_mlp_bwd(const Tensor& grad_out, c
     p.grad_x = needs_grad_x ? grad_x.mutable_data_ptr<T>() : nullptr;
     p.grad_params = grad_params.mutable_data_ptr<T>();
     p.grad_cond = cond ? grad_cond.mutable_data_ptr<T>() : nullptr;
-    Tensor scratch =
+    const Scratch scratch =
         make_scratch("conditioned_mlp_bwd_scratch", p, x, [&] { return conditioned_mlp_bwd_scratch(p); });
-    p.fwd.scratch = scratch.mutable_data_ptr<T>();
+    p.fwd.scratch = scratch.as<T>();
     dispatch<ConditionedMlpBwd<T>>(kOp, "conditioned_mlp_bwd", p, x, &conditioned_mlp_bwd_cpu<T>);
   });
   return {grad_x, grad_params, grad_cond};

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "dispatch.h"
 #include "grid_check.h"
+#include "scratch.h"
 
 namespace nerfad {
 
@@ -61,9 +62,9 @@ GridEncodeFwd<T> inputs(const Tensor& positions, const Tensor& table, const Grid
 }
 
 // CPU launchers need scratch memory; only their float32 versions use it.
-Tensor make_scratch(const Tensor& like, int64_t size) {
+Scratch make_scratch(const Tensor& like, int64_t size) {
   const bool needed = !like.is_cuda() && !emulating() && !is_float64(like);
-  return torch::stable::new_empty(like, {needed ? size : 0});
+  return Scratch(like, needed ? size * static_cast<int64_t>(sizeof(float)) : 0);
 }
 
 Tensor grid_encode_fwd(const Tensor& positions, const Tensor& table, std::vector<int64_t> resolutions,
@@ -72,13 +73,13 @@ Tensor grid_encode_fwd(const Tensor& positions, const Tensor& table, std::vector
   const GridCells expanded = check_cells(Check(kOp, positions), cells, table, shape);
   const int64_t n = positions.size(0);
   Tensor features = torch::stable::new_empty(positions, {n, shape.n_outputs()});
-  const Tensor scratch = make_scratch(positions, grid_encode_fwd_scratch(shape, n));
+  const Scratch scratch = make_scratch(positions, grid_encode_fwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeFwd<T> p = inputs<T>(positions, table, shape);
     p.cells = expanded;
     p.features = features.mutable_data_ptr<T>();
-    p.scratch = scratch.mutable_data_ptr<T>();
+    p.scratch = scratch.as<T>();
     dispatch<GridEncodeFwd<T>>(kOp, "grid_encode_fwd", p, positions, &grid_encode_fwd_cpu<T>);
   });
   return features;
@@ -99,8 +100,9 @@ std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor
   Tensor grad_table = on_cuda ? torch::stable::new_zeros(positions, table_size)
                               : torch::stable::new_empty(positions, table_size);
   const bool fixed = deterministic && needs_table && on_cuda;
-  const Tensor scratch = fixed ? torch::stable::new_empty(positions, {grid_encode_bwd_fixed_scratch(shape)})
-                               : make_scratch(positions, grid_encode_bwd_scratch(shape, n));
+  const Scratch scratch =
+      fixed ? Scratch(positions, grid_encode_bwd_fixed_scratch(shape) * positions.element_size())
+            : make_scratch(positions, grid_encode_bwd_scratch(shape, n));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     GridEncodeBwd<T> p{};
@@ -110,7 +112,7 @@ std::tuple<Tensor, Tensor> grid_encode_bwd(const Tensor& positions, const Tensor
     p.grad_features = grad_features.const_data_ptr<T>();
     p.grad_table = needs_table ? grad_table.mutable_data_ptr<T>() : nullptr;
     p.grad_positions = needs_positions ? grad_positions.mutable_data_ptr<T>() : nullptr;
-    p.scratch = scratch.mutable_data_ptr<T>();
+    p.scratch = scratch.as<T>();
     dispatch<GridEncodeBwd<T>>(kOp, "grid_encode_bwd", p, positions, &grid_encode_bwd_cpu<T>);
   });
   return {grad_positions, grad_table};

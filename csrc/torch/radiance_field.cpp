@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "field_inputs.h"
+#include "scratch.h"
 
 namespace nerfad {
 
@@ -39,8 +40,8 @@ std::tuple<Tensor, Tensor> radiance_field_fwd(const Tensor& positions, const Ten
     } else {
       size = radiance_field_fwd_scratch(p, torch_pool().n_threads());
     }
-    Tensor scratch = torch::stable::new_empty(positions, {size});
-    p.scratch = scratch.mutable_data_ptr<T>();
+    const Scratch scratch(positions, size * static_cast<int64_t>(sizeof(T)));
+    p.scratch = scratch.as<T>();
     dispatch<RadianceFieldFwd<T>>(kOp, "radiance_field_fwd", p, positions, &radiance_field_fwd_cpu<T>);
   });
   return {sigmas, rgbs};
@@ -82,8 +83,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
     p.grad_cond = cond ? grad_cond.mutable_data_ptr<T>() : nullptr;
     p.grad_views = grad_views.mutable_data_ptr<T>();
     const ParallelFor pool = torch_pool();
-    Tensor scratch = torch::stable::new_empty(positions, {radiance_field_bwd_scratch(p, pool.n_threads())});
-    p.fwd.scratch = scratch.mutable_data_ptr<T>();
+    const int64_t size = radiance_field_bwd_scratch(p, pool.n_threads());
+    const Scratch scratch(positions, size * static_cast<int64_t>(sizeof(T)));
+    p.fwd.scratch = scratch.as<T>();
     radiance_field_bwd_cpu(p, pool);
   });
   return {grad_positions, grad_table, grad_sigma_params, grad_color_params, grad_views, grad_cond};

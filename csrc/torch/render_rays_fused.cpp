@@ -12,6 +12,7 @@
 #include "dispatch.h"
 #include "field_check.h"
 #include "grid_check.h"
+#include "scratch.h"
 
 namespace nerfad {
 
@@ -123,8 +124,8 @@ std::tuple<Tensor, Tensor, Tensor> run(const char* op, RenderRays& p, const Tens
     void* scratch_size = cuda_symbol("render_rays_fused_scratch", rays_d);
     bytes = reinterpret_cast<int64_t (*)(const RenderRays*)>(scratch_size)(&p);
   }
-  Tensor scratch = torch::stable::new_empty(rays_d, {bytes}, ScalarType::Byte);
-  p.scratch = scratch.mutable_data_ptr<uint8_t>();
+  const Scratch scratch(rays_d, bytes);
+  p.scratch = scratch.as<uint8_t>();
   dispatch(op, "render_rays_fused", p, rays_d, &render_rays_fused_cpu);
   return {colors, opacities, depths};
 }

@@ -9,6 +9,7 @@
 #include "composite_inputs.h"
 #include "dispatch.h"
 #include "field_inputs.h"
+#include "scratch.h"
 
 namespace nerfad {
 
@@ -52,8 +53,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> render_sample
     p.integral.depths = depths.mutable_data_ptr<T>();
     p.integral.weights = weights.mutable_data_ptr<T>();
     const ParallelFor pool = torch_pool();
-    Tensor scratch = torch::stable::new_empty(positions, {render_samples_fwd_scratch(p, pool.n_threads())});
-    p.field.scratch = scratch.mutable_data_ptr<T>();
+    const int64_t size = render_samples_fwd_scratch(p, pool.n_threads());
+    const Scratch scratch(positions, size * static_cast<int64_t>(sizeof(T)));
+    p.field.scratch = scratch.as<T>();
     render_samples_fwd_cpu(p, pool);
   });
   return {colors, opacities, depths, weights, sigmas, rgbs, ray_indices};
