@@ -16,7 +16,9 @@ from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.fusion_data import Masker
 from nerfad.engine.references import choose_frames, make_references
 from nerfad.engine.sampling import HEAD, FrameStore
+from nerfad.engine.speech_region import SpeechRegion
 from nerfad.engine.trainer import Scene, visual_hull
+from nerfad.engine.voice import FusedVoice, Voice
 from nerfad.models.avatar import AvatarModel, body_in_heights
 from nerfad.models.head import Head, build_head
 from nerfad.models.identity_features import References
@@ -74,11 +76,14 @@ def restored_model(saved: Checkpoint) -> AvatarModel:
     return model
 
 
-def scene_of(model: AvatarModel, dataset: Dataset, frames: np.ndarray) -> Scene:
-    """What a trainer knows of the training frames, on the model's device."""
+def scene_of(model: AvatarModel, dataset: Dataset, frames: np.ndarray, voice: Voice | None = None) -> Scene:
+    """What a trainer knows of the training frames, on the model's device; `voice` speaks for the person."""
     body = body_in_heights(dataset.body, len(dataset), dataset.height)[frames]
     c2w = model.head.box.to_box(dataset.c2w[frames])
-    return Scene(dataset.camera, c2w, body.to(c2w.device))
+    region = None
+    if isinstance(voice, FusedVoice) and voice.mask is not None:
+        region = SpeechRegion.of(dataset, frames, voice.mask, c2w.device)
+    return Scene(dataset.camera, c2w, body.to(c2w.device), region)
 
 
 def carve(head: Head, store: FrameStore, scene: Scene) -> None:

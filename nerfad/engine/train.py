@@ -202,7 +202,7 @@ class TrainingRun(BudgetedRun):
             masker = None if self.fusion is None else self.fusion.masker
             n_codes = self.conditions.n_codes
             model, self.references = fresh_model(self.config, self.dataset, self.frames, n_codes, masker)
-        scene = scene_of(model, self.dataset, self.frames)
+        scene = scene_of(model, self.dataset, self.frames, self.voice)
         trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
         if saved is not None:
             trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))

@@ -131,7 +131,7 @@ class BaseRun(BudgetedRun):
                 share(model, self.models[0])
             self.models.append(model)
             self.references.append(known)
-            scene = scene_of(model, dataset, frames)
+            scene = scene_of(model, dataset, frames, voice)
             if saved is None:
                 carve(model.head, store, scene)
             parts.append((model, scene, store, conditions))

@@ -140,6 +140,7 @@ class FusedVoice:
         reference: I_aud-face of the person, uint8 [1, s, s, 3].
         encoder: E_f.
         fps: frames per second of the faces that D has learnt.
+        mask: the one A [1, 1, s, s] of all frames of the person; None where there is no such thing.
     """
 
     net: AudioNet
@@ -147,11 +148,13 @@ class FusedVoice:
     reference: Tensor
     encoder: ConditionEncoder
     fps: float
+    mask: Tensor | None = None
 
     @classmethod
     def of(cls, fusion: Fusion, person: int, fps: float) -> FusedVoice:
         """The voice of one of the fusion's people; E_f starts as E_a."""
-        return cls._with(fusion, fusion.references[person : person + 1], fps)
+        mask = None if fusion.masks is None else fusion.masks[person : person + 1]
+        return cls._with(fusion, fusion.references[person : person + 1], fps, mask)
 
     @classmethod
     def of_newcomer(cls, fusion: Fusion, dataset: Dataset) -> FusedVoice:
@@ -167,11 +170,11 @@ class FusedVoice:
         return cls._with(fusion, reference, dataset.fps)
 
     @classmethod
-    def _with(cls, fusion: Fusion, reference: Tensor, fps: float) -> FusedVoice:
+    def _with(cls, fusion: Fusion, reference: Tensor, fps: float, mask: Tensor | None = None) -> FusedVoice:
         size, width = int(fusion.meta["size"]), int(fusion.meta["config"]["width"])
         encoder = ConditionEncoder(size, width)
         encoder.load_state_dict({**encoder.state_dict(), **fusion.networks.encoder.state_dict()})
-        return cls(fusion.net, fusion.networks.requires_grad_(False), reference, encoder, fps)
+        return cls(fusion.net, fusion.networks.requires_grad_(False), reference, encoder, fps, mask)
 
     @property
     def n_codes(self) -> int:
@@ -230,7 +233,8 @@ class FusedVoice:
     def state(self) -> dict[str, Tensor]:
         modules = {"audio": self.net, "fusion": self.networks, "face_encoder": self.encoder}
         tensors = {f"{name}.{key}": v for name, m in modules.items() for key, v in m.state_dict().items()}
-        return {**tensors, "reference.face": self.reference}
+        masks = {} if self.mask is None else {"reference.mask": self.mask}
+        return {**tensors, "reference.face": self.reference, **masks}
 
 
 def restored_voice(saved: Checkpoint) -> Voice:
@@ -245,9 +249,9 @@ def restored_voice(saved: Checkpoint) -> Voice:
     networks, encoder = FaceFusion(size, width), ConditionEncoder(size, width)
     saved.restore(networks, "fusion")
     saved.restore(encoder, "face_encoder")
-    reference = saved.tensors["reference.face"]
+    reference, mask = saved.tensors["reference.face"], saved.tensors.get("reference.mask")
     networks.eval().requires_grad_(False)
-    return FusedVoice(net, networks, reference, encoder, float(audio["fusion"]["fps"]))
+    return FusedVoice(net, networks, reference, encoder, float(audio["fusion"]["fps"]), mask)
 
 
 def _net_meta(net: AudioNet) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nerfad.errors import CheckpointError, DatasetError, NerfadError
 from nerfad.features.audio import load_wave
 from nerfad.features.face_reader import FaceReading
 from nerfad.models.audio_net import AudioConfig
+from nerfad.models.avatar import AvatarModel
 from nerfad.models.head import identity_of
 from nerfad.runtime import Renderer
 from nerfad.runtime.export import export_avatar
@@ -209,6 +210,27 @@ def test_identity_comes_with_the_fusion_and_hides_what_speech_moves(data, fusion
     assert (np.abs(hidden - 0.5) <= np.abs(whole - 0.5) + 1e-5).all()
     assert np.abs(hidden - whole).max() > 0.05
     np.testing.assert_array_equal(hidden[0], whole[0])
+
+
+def test_with_attention_a_step_exchanges_speech_where_it_moves_nothing(
+    data, fusion, unmasked_fusion, tmp_path, monkeypatch
+):
+    """Resumed runs too; never without an attention, nor where it is told not to."""
+    swapped, forward = [], AvatarModel.forward
+
+    def watched(self, *arguments, cond_index, **others):
+        swapped.append(float((cond_index != arguments[4]).float().mean()))
+        return forward(self, *arguments, cond_index=cond_index, **others)
+
+    monkeypatch.setattr(AvatarModel, "forward", watched)
+    train(config(data, tmp_path / "run", fusion=fusion, steps=3))
+    train(config(data, tmp_path / "run", steps=5))
+    assert len(swapped) == 5 and all(0.01 < share < 0.6 for share in swapped)
+    swapped.clear()
+    never = dataclasses.replace(SMALL["optim"], exchange_share=0.0)
+    train(config(data, tmp_path / "never", fusion=fusion, steps=2, optim=never))
+    train(config(data, tmp_path / "unmasked", fusion=unmasked_fusion, steps=2))
+    assert swapped == [0.0] * 4
 
 
 def test_without_attention_the_references_are_whole_frames(data, unmasked_fusion, tmp_path):
