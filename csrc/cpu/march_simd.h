@@ -123,15 +123,18 @@ Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const Bloc
   return choose(safe, next, one_step);
 }
 
+void set_direction(RayLanes& ray, int axis) {
+  ray.rises[axis] = compare<_CMP_GT_OQ>(ray.slope[axis], Floats{});
+  ray.falls[axis] = compare<_CMP_LT_OQ>(ray.slope[axis], Floats{});
+}
+
 // march_ray_setup: loads the `active` rays from `index` on; returns those that may have samples.
 Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints& first) {
   const Ints triple = lane_numbers() * 3, zero{};
   ray.t_min = load(active, p.t_min + index);
   ray.t_max = load(active, p.t_max + index);
   ray.jitter = p.jitter ? load(active, p.jitter + index) : Floats{};
-  ray.step_size = p.grid.step_size;
-  ray.half_step = 0.5f * p.grid.step_size;
-  ray.inverse_step = 1.0f / p.grid.step_size;
+  march_set_step(p.grid, ray);
   ray.resolution = p.grid.resolution;
   Mask usable = active & finite(ray.t_min) & finite(ray.jitter) & compare<_CMP_GT_OQ>(ray.t_max, ray.t_min);
   Mask moves{};
@@ -139,13 +142,11 @@ Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints&
   for (int a = 0; a < 3; ++a) {
     const float low = p.grid.aabb[a];
     const float scale = static_cast<float>(ray.resolution) / (p.grid.aabb[3 + a] - low);
-    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
-    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(ray.resolution);
+    march_box_side(p.grid, a, ray.low[a], ray.high[a]);
     ray.base[a] = (gather(active, p.rays_o + 3 * index + a, triple) - all(low)) * all(scale);
     ray.slope[a] = gather(active, p.rays_d + 3 * index + a, triple) * all(scale);
     ray.inverse[a] = all(1.0f) / ray.slope[a];
-    ray.rises[a] = compare<_CMP_GT_OQ>(ray.slope[a], Floats{});
-    ray.falls[a] = compare<_CMP_LT_OQ>(ray.slope[a], Floats{});
+    set_direction(ray, a);
     usable &= finite(ray.base[a]) & finite(ray.slope[a]);
     moves |= ray.rises[a] | ray.falls[a];
     const Floats wall = choose(ray.rises[a], all(ray.low[a]), all(ray.high[a]));
