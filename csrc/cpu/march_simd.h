@@ -10,9 +10,9 @@ namespace {
 
 constexpr float kLargest = 3.402823466e38f;
 
-Mask finite(Floats x) { return compare<_CMP_LE_OQ>(absolute(x), all(kLargest)); }
+NERFAD_HD Mask finite(Floats x) { return compare<_CMP_LE_OQ>(absolute(x), all(kLargest)); }
 
-Ints lane_numbers() {
+NERFAD_HD Ints lane_numbers() {
   Ints lane;
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
   return lane;
@@ -29,12 +29,12 @@ struct RayLanes {
   int resolution;
 };
 
-Floats t_mid(const RayLanes& ray, Ints step) {
+NERFAD_HD Floats t_mid(const RayLanes& ray, Ints step) {
   const Floats k = __builtin_convertvector(step, Floats) + ray.jitter;
   return multiply_add(k, all(ray.step_size), ray.t_min) + all(ray.half_step);
 }
 
-Ints step_near(const RayLanes& ray, Floats t) {
+NERFAD_HD Ints step_near(const RayLanes& ray, Floats t) {
   const Floats from_start = t - all(ray.half_step) - ray.t_min;
   const Floats k = multiply_subtract(from_start, all(ray.inverse_step), ray.jitter);
   // In this order NaN becomes 0.
@@ -46,7 +46,7 @@ struct PlaceLanes {
   Ints cell[3];
 };
 
-PlaceLanes place(const RayLanes& ray, Floats t) {
+NERFAD_HD PlaceLanes place(const RayLanes& ray, Floats t) {
   PlaceLanes p{};
   const Ints last_cell = all(ray.resolution - 1);
   for (int a = 0; a < 3; ++a) {
@@ -64,13 +64,13 @@ PlaceLanes place(const RayLanes& ray, Floats t) {
 }
 
 // Moves bit i of 6 bits to bit 3 i.
-Ints spread_6_bits(Ints x) {
+NERFAD_HD Ints spread_6_bits(Ints x) {
   x = (x | x << 8) & 0x300f;
   x = (x | x << 4) & 0x30c3;
   return (x | x << 2) & 0x9249;
 }
 
-Ints morton_of(Ints x, Ints y, Ints z) {
+NERFAD_HD Ints morton_of(Ints x, Ints y, Ints z) {
   return spread_6_bits(x) | spread_6_bits(y) << 1 | spread_6_bits(z) << 2;
 }
 
@@ -81,7 +81,7 @@ struct BlockLanes {
   Mask brick_free;  // so is the 8x8x8 brick: nothing in it
 };
 
-BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
+NERFAD_HD BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
   Ints block[3], within[3];
   for (int a = 0; a < 3; ++a) {
     block[a] = p.cell[a] >> 2;
@@ -101,8 +101,8 @@ BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
 }
 
 // march_leave_block for the lanes of `skipping`; the others go on by one step.
-Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const BlockLanes& block,
-                 Mask skipping) {
+NERFAD_HD Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const BlockLanes& block,
+                           Mask skipping) {
   const Ints one_step = step + 1;
   if (!skipping) return one_step;
   const int sides[3] = {4, 4, 2};
@@ -123,7 +123,7 @@ Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const Bloc
   return choose(safe, next, one_step);
 }
 
-void set_direction(RayLanes& ray, int axis) {
+NERFAD_HD void set_direction(RayLanes& ray, int axis) {
   ray.rises[axis] = compare<_CMP_GT_OQ>(ray.slope[axis], Floats{});
   ray.falls[axis] = compare<_CMP_LT_OQ>(ray.slope[axis], Floats{});
 }

@@ -30,9 +30,9 @@ struct PortableEncode {
   }
 };
 
-template <class S>
+template <class S, class Exact = S>
 void render_task_portable(const RenderTask<>& task) {
-  Renderer<S, PortableEncode>(task).run();
+  Renderer<S, PortableEncode, Exact>(task).run();
 }
 
 template <class Operand>
@@ -58,7 +58,7 @@ auto with_kernel(MlpPrecision precision, const Run& run) {
 #endif
   using Simd = PortableSimd<float>;
   return run(RenderKernel<float>{
-      rounds ? render_task_portable<Bf16Rounded<Simd>> : render_task_portable<Simd>, rounds});
+      rounds ? render_task_portable<Bf16Rounded<Simd>, Simd> : render_task_portable<Simd>, rounds});
 }
 
 ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, const float* cond) {

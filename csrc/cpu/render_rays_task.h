@@ -11,7 +11,7 @@ namespace nerfad {
 // Rays in flight. Their samples are encoded together, level by level, so that a level's entries stay in
 // cache; the networks then take them kMlpTile at a time.
 constexpr int kRenderSlots = kMarchSlots;
-static_assert(kRenderSlots % kMlpTile == 0);
+static_assert(kRenderSlots % kMlpTile == 0 && kMarchStartBlock % kMlpTile == 0);
 
 // A ray in each slot: where it stands, and what it has gathered.
 struct RenderSlots {
@@ -59,6 +59,7 @@ struct RenderSamplesOfRound {
 struct RenderQueue {
   MarchSlots march;
   int32_t which[kMarchSlots];  // from first_ray on
+  float view[kMarchStartBlock][kViewCoefficients];
   int64_t first_ray;
   int next, size;
 };
@@ -67,11 +68,12 @@ struct RenderBuffers {
   RenderSlots slots;
   RenderQueue queue;
   RenderSamplesOfRound samples;
-  float* features;   // [kRenderSlots, sigma.d_in]
-  float* view_bias;  // [kRenderSlots, padded width] the colour network's first bias for each slot
-  float* code;       // [kMlpTile, padded sigma outputs]
-  float* rgb;        // [kMlpTile, padded colour outputs]
-  float* layers[3];  // memory for the operands of two hidden layers, then of a network's inputs
+  float* features;     // [kRenderSlots, sigma.d_in]
+  float* view_bias;    // [kRenderSlots, padded width] the colour network's first bias for each slot
+  float* queued_bias;  // [kMarchStartBlock, padded width] and for each waiting ray
+  float* code;         // [kMlpTile, padded sigma outputs]
+  float* rgb;          // [kMlpTile, padded colour outputs]
+  float* layers[3];    // memory for the operands of two hidden layers, then of a network's inputs
 
   static int widest(const RenderRays& p) {
     return mlp_padded(p.sigma.d_hidden > p.color.d_hidden ? p.sigma.d_hidden : p.color.d_hidden);
@@ -81,12 +83,13 @@ struct RenderBuffers {
   }
   static int64_t n_floats(const RenderRays& p) {
     return aligned_count(
-        kRenderSlots * (p.sigma.d_in + mlp_padded(p.color.d_hidden)) +
+        kRenderSlots * p.sigma.d_in + (kRenderSlots + kMarchStartBlock) * mlp_padded(p.color.d_hidden) +
         kMlpTile * (mlp_padded(p.sigma.d_out) + mlp_padded(p.color.d_out) + 2 * widest(p) + widest_input(p)));
   }
   void use(const RenderRays& p, float* memory) {
     view_bias = memory;
-    code = view_bias + kRenderSlots * mlp_padded(p.color.d_hidden);
+    queued_bias = view_bias + kRenderSlots * mlp_padded(p.color.d_hidden);
+    code = queued_bias + kMarchStartBlock * mlp_padded(p.color.d_hidden);
     rgb = code + kMlpTile * mlp_padded(p.sigma.d_out);
     layers[0] = rgb + kMlpTile * mlp_padded(p.color.d_out);
     layers[1] = layers[0] + kMlpTile * widest(p);

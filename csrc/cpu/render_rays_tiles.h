@@ -8,7 +8,8 @@
 namespace nerfad {
 namespace {
 
-template <class S, class Encode>
+// The view's share is computed by Exact, which does not round, whatever S does.
+template <class S, class Encode, class Exact>
 class Renderer {
  public:
   explicit Renderer(const RenderTask<MlpOperand<S>>& task)
@@ -55,7 +56,8 @@ class Renderer {
     slots_.set_sum(slot, render_begin());
     slots_.left[slot] = p_.max_samples_per_ray;
     slots_.going[slot] = 1;
-    view_bias(slot);
+    const int width = mlp_padded(p_.color.d_hidden);
+    std::copy_n(b_.queued_bias + k * width, width, b_.view_bias + slot * width);
     return true;
   }
 
@@ -72,22 +74,24 @@ class Renderer {
     if (p_.max_samples_per_ray <= 0) return true;
     queue.size = cached_ ? start_cached(p_, first, n, queue.march, queue.which)
                          : task_.march.start_slots(task_.rays, first, n, queue.march, queue.which);
+    view_biases();
     return true;
   }
 
-  // W_view sh(d) + b: the colour network's first bias for all samples of a ray.
-  void view_bias(int slot) {
+  // W_view sh(d) + b for the queued rays: the colour network's first bias for all samples of a ray.
+  void view_biases() {
+    RenderQueue& queue = b_.queue;
+    for (int k = 0; k < queue.size; ++k) render_view(p_, queue.first_ray + queue.which[k], queue.view[k]);
     const int width = mlp_padded(p_.color.d_hidden);
-    float view[kViewCoefficients];
-    render_view(p_, slots_.ray[slot], view);
-    float* to = b_.view_bias + slot * width;
-    const float* weights = task_.color.exact_weights(0) + p_.n_code() * width;
-    for (int n = 0; n < width; n += S::kWidth) {
-      auto sum = S::load(task_.color.bias(0) + n);
-      for (int j = 0; j < kViewCoefficients; ++j) {
-        sum = S::multiply_add(S::broadcast(view[j]), S::load(weights + j * width + n), sum);
-      }
-      S::store(to + n, sum);
+    const LayerOf<Exact> layer{task_.color.exact_weights(0) + p_.n_code() * width,
+                               task_.color.bias(0),
+                               nullptr,
+                               nullptr,
+                               kViewCoefficients,
+                               width};
+    for (int k = 0; k < queue.size; k += kMlpTile) {
+      layer_tile<Exact, Finish::kNone>(layer, queue.view[k], kViewCoefficients, b_.queued_bias + k * width,
+                                       width);
     }
   }
 

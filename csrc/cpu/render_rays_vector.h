@@ -14,9 +14,9 @@ struct VectorEncode {
   }
 };
 
-template <class S>
+template <class S, class Exact = S>
 void render_vector(const RenderTask<MlpOperand<S>>& task) {
-  Renderer<S, VectorEncode>(task).run();
+  Renderer<S, VectorEncode, Exact>(task).run();
 }
 
 }  // namespace
