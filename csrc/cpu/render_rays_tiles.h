@@ -197,14 +197,15 @@ class Renderer {
     for (int k = 0; k < take; ++k) {
       const int first = k * n_slots_;
       for (int s = 0; s < n_slots_; ++s) {
-        const RenderSum before = slots_.sum(s);
-        RenderSum sum = before;
-        const float rgb[3] = {samples_.rgb[0][first + s], samples_.rgb[1][first + s],
-                              samples_.rgb[2][first + s]};
-        render_add(sum, samples_.keep[first + s], {samples_.t_start[first + s], samples_.t_end[first + s]},
-                   rgb);
-        const bool counts = k < slots_.taken[s] && !(before.transmittance < p_.early_stop_eps);
-        slots_.set_sum(s, counts ? sum : before);
+        // A sample that does not count lets all light through and is black: a select for each value, so that
+        // the loop is one of vectors.
+        const bool counts = (k < slots_.taken[s]) & !(slots_.transmittance[s] < p_.early_stop_eps);
+        const float keep = samples_.keep[first + s], red = samples_.rgb[0][first + s],
+                    green = samples_.rgb[1][first + s], blue = samples_.rgb[2][first + s];
+        const float rgb[3] = {counts ? red : 0.0f, counts ? green : 0.0f, counts ? blue : 0.0f};
+        RenderSum sum = slots_.sum(s);
+        render_add(sum, counts ? keep : 1.0f, {samples_.t_start[first + s], samples_.t_end[first + s]}, rgb);
+        slots_.set_sum(s, sum);
       }
     }
   }
