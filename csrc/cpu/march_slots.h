@@ -5,7 +5,7 @@
 namespace nerfad {
 
 constexpr int kMarchSlots = 192;      // a multiple of every vector's width
-constexpr int kMarchStartBlock = 96;  // rays that are started at once
+constexpr int kMarchStartBlock = 48;  // rays that are started at once
 
 // A ray in each slot, standing at a sample. Fields are those of MarchRay; there is no jitter.
 struct MarchSlots {
