@@ -10,7 +10,8 @@ inline const char* cached_row(const RenderRays& p, int64_t i) {
   return static_cast<const char*>(p.samples.features) + i * p.sigma.d_in * bytes;
 }
 
-// Samples lie far apart, each ray's behind those that it will not reach: they are asked for a round early.
+// Samples lie far apart, each ray's behind those that it will not reach: they are asked for a round early, a
+// tile's at a time, so that the networks have work to do while memory answers.
 inline void prefetch_cached(const RenderRays& p, int64_t i) {
   for (const char* line = cached_row(p, i); line < cached_row(p, i + 1); line += 64) __builtin_prefetch(line);
 }
@@ -50,7 +51,6 @@ inline void store_cached(const RenderRays& p, MarchSlots& slots, int slot) {
 [[maybe_unused]] void copy_cached_features(const RenderRays& p, RenderBuffers& b, int n) {
   for (int i = 0; i < n; ++i) {
     render_cached_features(p, b.samples.cached[i], b.features + i * p.sigma.d_in);
-    prefetch_cached(p, b.samples.cached[i] + 1);
   }
 }
 

@@ -165,6 +165,10 @@ class Renderer {
                                                      n_features, Padding::kUnread, operands(b_.layers[2]));
     mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features}, features.data,
                         features.stride, hidden_, b_.code, code_stride);
+    if (cached_) {
+      for (int i = first; i < std::min(first + kMlpTile, n_samples_); ++i)
+        prefetch_cached(p_, samples_.cached[i] + 1);
+    }
     const MlpOperands<S> code = tile_operands<S>(b_.code + 1, code_stride, kMlpTile, p_.n_code(),
                                                  Padding::kUnread, operands(b_.layers[2]));
     mlp_forward_tile<S>(task_.color, {b_.view_bias, samples_.slot + first, p_.n_code()}, code.data,
