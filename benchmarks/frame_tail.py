@@ -14,7 +14,7 @@ from torch import Tensor
 from nerfad import ops
 from nerfad.bench import scene
 
-TILE, RAYS_IN_FLIGHT, BLOCK = 48, 192, 64  # kMlpTile, kRenderSlots and kRenderBlock of csrc/cpu
+TILE, RAYS_IN_FLIGHT, BLOCK = 48, 192, 48  # kMlpTile, kRenderSlots and kMarchStartBlock of csrc/cpu
 SIZES, THREADS = (32, 64, 128, 256, 512), (1, 2, 16, 64)
 
 

@@ -1,7 +1,7 @@
-#include "march_simd.h"
+#include "march_slots_simd.h"
 
 namespace nerfad {
 
-MarchUnit march_avx512() { return {count, write, inference}; }
+MarchUnit march_avx512() { return {count, write, inference, start_slots, next_in_slots}; }
 
 }  // namespace nerfad

@@ -25,17 +25,18 @@ void inference_portable(const MarchInference& p, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) march_inference_ray(p, row);
 }
 
+constexpr int64_t kRaysPerTask = 256;
+
+}  // namespace
+
 MarchUnit march_unit() {
 #if defined(__x86_64__)
   if (current_isa() >= Isa::kAvx512) return march_avx512();
   if (current_isa() >= Isa::kAvx2) return march_avx2();
 #endif
-  return {count_portable, write_portable, inference_portable};
+  return {count_portable, write_portable, inference_portable, start_slots_one_by_one,
+          next_in_slots_one_by_one};
 }
-
-constexpr int64_t kRaysPerTask = 256;
-
-}  // namespace
 
 void march_bricks_cpu(const MarchBricks& p, const ParallelFor& parallel_for) {
   constexpr int64_t kBricksPerTask = 2048;

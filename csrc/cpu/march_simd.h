@@ -10,9 +10,9 @@ namespace {
 
 constexpr float kLargest = 3.402823466e38f;
 
-Mask finite(Floats x) { return compare<_CMP_LE_OQ>(absolute(x), all(kLargest)); }
+NERFAD_HD Mask finite(Floats x) { return compare<_CMP_LE_OQ>(absolute(x), all(kLargest)); }
 
-Ints lane_numbers() {
+NERFAD_HD Ints lane_numbers() {
   Ints lane;
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
   return lane;
@@ -29,12 +29,12 @@ struct RayLanes {
   int resolution;
 };
 
-Floats t_mid(const RayLanes& ray, Ints step) {
+NERFAD_HD Floats t_mid(const RayLanes& ray, Ints step) {
   const Floats k = __builtin_convertvector(step, Floats) + ray.jitter;
   return multiply_add(k, all(ray.step_size), ray.t_min) + all(ray.half_step);
 }
 
-Ints step_near(const RayLanes& ray, Floats t) {
+NERFAD_HD Ints step_near(const RayLanes& ray, Floats t) {
   const Floats from_start = t - all(ray.half_step) - ray.t_min;
   const Floats k = multiply_subtract(from_start, all(ray.inverse_step), ray.jitter);
   // In this order NaN becomes 0.
@@ -46,7 +46,7 @@ struct PlaceLanes {
   Ints cell[3];
 };
 
-PlaceLanes place(const RayLanes& ray, Floats t) {
+NERFAD_HD PlaceLanes place(const RayLanes& ray, Floats t) {
   PlaceLanes p{};
   const Ints last_cell = all(ray.resolution - 1);
   for (int a = 0; a < 3; ++a) {
@@ -64,13 +64,13 @@ PlaceLanes place(const RayLanes& ray, Floats t) {
 }
 
 // Moves bit i of 6 bits to bit 3 i.
-Ints spread_6_bits(Ints x) {
+NERFAD_HD Ints spread_6_bits(Ints x) {
   x = (x | x << 8) & 0x300f;
   x = (x | x << 4) & 0x30c3;
   return (x | x << 2) & 0x9249;
 }
 
-Ints morton_of(Ints x, Ints y, Ints z) {
+NERFAD_HD Ints morton_of(Ints x, Ints y, Ints z) {
   return spread_6_bits(x) | spread_6_bits(y) << 1 | spread_6_bits(z) << 2;
 }
 
@@ -81,7 +81,7 @@ struct BlockLanes {
   Mask brick_free;  // so is the 8x8x8 brick: nothing in it
 };
 
-BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
+NERFAD_HD BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
   Ints block[3], within[3];
   for (int a = 0; a < 3; ++a) {
     block[a] = p.cell[a] >> 2;
@@ -101,8 +101,8 @@ BlockLanes look_up(const MarchGrid& grid, const PlaceLanes& p) {
 }
 
 // march_leave_block for the lanes of `skipping`; the others go on by one step.
-Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const BlockLanes& block,
-                 Mask skipping) {
+NERFAD_HD Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const BlockLanes& block,
+                           Mask skipping) {
   const Ints one_step = step + 1;
   if (!skipping) return one_step;
   const int sides[3] = {4, 4, 2};
@@ -123,15 +123,18 @@ Ints leave_block(const RayLanes& ray, Ints step, const PlaceLanes& p, const Bloc
   return choose(safe, next, one_step);
 }
 
+NERFAD_HD void set_direction(RayLanes& ray, int axis) {
+  ray.rises[axis] = compare<_CMP_GT_OQ>(ray.slope[axis], Floats{});
+  ray.falls[axis] = compare<_CMP_LT_OQ>(ray.slope[axis], Floats{});
+}
+
 // march_ray_setup: loads the `active` rays from `index` on; returns those that may have samples.
 Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints& first) {
   const Ints triple = lane_numbers() * 3, zero{};
   ray.t_min = load(active, p.t_min + index);
   ray.t_max = load(active, p.t_max + index);
   ray.jitter = p.jitter ? load(active, p.jitter + index) : Floats{};
-  ray.step_size = p.grid.step_size;
-  ray.half_step = 0.5f * p.grid.step_size;
-  ray.inverse_step = 1.0f / p.grid.step_size;
+  march_set_step(p.grid, ray);
   ray.resolution = p.grid.resolution;
   Mask usable = active & finite(ray.t_min) & finite(ray.jitter) & compare<_CMP_GT_OQ>(ray.t_max, ray.t_min);
   Mask moves{};
@@ -139,13 +142,11 @@ Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints&
   for (int a = 0; a < 3; ++a) {
     const float low = p.grid.aabb[a];
     const float scale = static_cast<float>(ray.resolution) / (p.grid.aabb[3 + a] - low);
-    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
-    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(ray.resolution);
+    march_box_side(p.grid, a, ray.low[a], ray.high[a]);
     ray.base[a] = (gather(active, p.rays_o + 3 * index + a, triple) - all(low)) * all(scale);
     ray.slope[a] = gather(active, p.rays_d + 3 * index + a, triple) * all(scale);
     ray.inverse[a] = all(1.0f) / ray.slope[a];
-    ray.rises[a] = compare<_CMP_GT_OQ>(ray.slope[a], Floats{});
-    ray.falls[a] = compare<_CMP_LT_OQ>(ray.slope[a], Floats{});
+    set_direction(ray, a);
     usable &= finite(ray.base[a]) & finite(ray.slope[a]);
     moves |= ray.rises[a] | ray.falls[a];
     const Floats wall = choose(ray.rises[a], all(ray.low[a]), all(ray.high[a]));

@@ -3,6 +3,6 @@
 
 namespace nerfad {
 
-void render_task_amx(const RenderTask<BFloat16>& task) { render_vector<AmxBf16>(task); }
+void render_task_amx(const RenderTask<BFloat16>& task) { render_vector<AmxBf16, Avx512Simd>(task); }
 
 }  // namespace nerfad

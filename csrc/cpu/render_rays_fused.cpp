@@ -1,5 +1,7 @@
 #include "nerfad/render_rays_fused.h"
 
+#include <new>
+
 #include "nerfad/isa.h"
 #include "nerfad/march.h"
 #include "render_rays_tiles.h"
@@ -12,7 +14,7 @@ struct PortableEncode {
   static void run(const RenderRays& p, RenderBuffers& b, int n) {
     float positions[3 * kRenderSlots];
     for (int i = 0; i < n; ++i) {
-      for (int a = 0; a < 3; ++a) positions[3 * i + a] = b.axes[a][i];
+      for (int a = 0; a < 3; ++a) positions[3 * i + a] = b.samples.axes[a][i];
     }
     const GridEncodeFwd<float> grid{positions, p.table,      b.features, nullptr,
                                     n,         p.table_type, p.grid,     p.cells};
@@ -28,9 +30,9 @@ struct PortableEncode {
   }
 };
 
-template <class S>
+template <class S, class Exact = S>
 void render_task_portable(const RenderTask<>& task) {
-  Renderer<S, PortableEncode>(task).run();
+  Renderer<S, PortableEncode, Exact>(task).run();
 }
 
 template <class Operand>
@@ -56,7 +58,7 @@ auto with_kernel(MlpPrecision precision, const Run& run) {
 #endif
   using Simd = PortableSimd<float>;
   return run(RenderKernel<float>{
-      rounds ? render_task_portable<Bf16Rounded<Simd>> : render_task_portable<Simd>, rounds});
+      rounds ? render_task_portable<Bf16Rounded<Simd>, Simd> : render_task_portable<Simd>, rounds});
 }
 
 ConditionedMlpFwd<float> network(const MlpShape& shape, const float* params, const float* cond) {
@@ -113,7 +115,6 @@ RenderScratch scratch_layout(const RenderRays& p, int n_threads) {
 
 template <class Operand>
 void render(const RenderKernel<Operand>& kernel, const RenderRays& p, const ParallelFor& parallel_for) {
-  const int64_t n_tasks = parallel_for.n_threads();
   const RenderScratch layout = scratch_layout<Operand>(p, parallel_for.n_threads());
   float* memory = align_scratch(static_cast<float*>(p.scratch));
   RenderTask<Operand> all{};
@@ -123,7 +124,9 @@ void render(const RenderKernel<Operand>& kernel, const RenderRays& p, const Para
                                     memory + layout.sigma_operands);
   all.color = pack_network<Operand>(p.color, p.color_params, nullptr, kernel.rounds, memory + layout.color,
                                     memory + layout.color_operands);
-  all.block_step = n_tasks;
+  all.march = march_unit();
+  std::atomic<int64_t> next_block{0};
+  all.next_block = &next_block;
   if (!p.samples.packed_info && p.rays.grid.resolution >= kBrick) {
     auto* bricks = reinterpret_cast<uint8_t*>(memory + layout.bricks);
     float* bounds = memory + layout.bounds;
@@ -131,13 +134,12 @@ void render(const RenderKernel<Operand>& kernel, const RenderRays& p, const Para
     all.rays.grid.bounds = bounds;
     all.rays.grid.bricks = bricks;
   }
-  parallel_for(n_tasks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(parallel_for.n_threads(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* mine = memory + layout.tasks + i * layout.task_size;
       RenderTask<Operand> task = all;
-      task.buffers = reinterpret_cast<RenderBuffers*>(mine);
+      task.buffers = new (mine) RenderBuffers{};
       task.buffers->use(p, mine + aligned_count((sizeof(RenderBuffers) + 3) / 4));
-      task.first_block = i;
       kernel.run(task);
     }
   });

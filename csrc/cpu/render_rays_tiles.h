@@ -8,27 +8,33 @@
 namespace nerfad {
 namespace {
 
-template <class S, class Encode>
+// The view's share is computed by Exact, which does not round, whatever S does.
+template <class S, class Encode, class Exact>
 class Renderer {
  public:
   explicit Renderer(const RenderTask<MlpOperand<S>>& task)
-      : task_(task), p_(*task.p), b_(*task.buffers), block_(task.first_block) {
-    next_ray_ = block_ * kRenderBlock;
+      : task_(task),
+        p_(*task.p),
+        b_(*task.buffers),
+        slots_(b_.slots),
+        samples_(b_.samples),
+        cached_(p_.samples.packed_info) {
     for (int l = 0; l < kMaxHiddenLayers; ++l) hidden_[l] = operands(b_.layers[l % 2]);
   }
 
   void run() {
     [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
-    for (;;) {
-      admit();
-      if (n_slots_ == 0) return;
+    while (n_slots_ < kRenderSlots && admit(n_slots_)) ++n_slots_;
+    while (n_slots_ > 0) {
       take_samples();
-      if (p_.samples.packed_info) {
+      if (cached_) {
         copy_cached_features(p_, b_, n_samples_);
       } else {
         Encode::run(p_, b_, n_samples_);
       }
       for (int first = 0; first < n_samples_; first += kMlpTile) evaluate(first);
+      integrate();
+      go_on();
       retire();
     }
   }
@@ -36,159 +42,193 @@ class Renderer {
  private:
   static MlpOperand<S>* operands(float* memory) { return reinterpret_cast<MlpOperand<S>*>(memory); }
 
-  // The next ray of this task, or -1.
-  int64_t pull() {
-    const int64_t n_rays = p_.rays.n_rays;
-    if (next_ray_ >= (block_ + 1) * kRenderBlock) {
-      block_ += task_.block_step;
-      next_ray_ = block_ * kRenderBlock;
+  // ---- Rays come and go.
+
+  // Puts the next ray that has a sample into a slot; false if there is none.
+  bool admit(int slot) {
+    RenderQueue& queue = b_.queue;
+    while (queue.next == queue.size) {
+      if (!refill()) return false;
     }
-    return next_ray_ < n_rays ? next_ray_++ : -1;
-  }
-
-  // Fills the free slots with rays that have a sample; the others show the background.
-  void admit() {
-    while (n_slots_ < kRenderSlots) {
-      const int64_t index = pull();
-      if (index < 0) return;
-      RenderSlot& slot = b_.slots[n_slots_];
-      slot.index = index;
-      slot.sum = render_begin();
-      slot.n_samples = 0;
-      slot.ended = false;
-      if (find_start(slot)) {
-        view_bias(slot);
-        ++n_slots_;
-      } else {
-        render_finish(p_, index, slot.sum);
-      }
-    }
-  }
-
-  // Puts the cursor on the ray's first sample, if it has one. Growing steps start over from t_min instead:
-  // their cursor cannot go back.
-  bool find_start(RenderSlot& slot) {
-    if (p_.samples.packed_info) return start_cached(p_, slot);
-    const MarchGrid& grid = task_.rays.grid;
-    int first;
-    if (!march_ray_setup(task_.rays, slot.index, slot.ray, first)) return false;
-    const bool growing = grid.cone_angle > 0.0f;
-    MarchSample sample;
-    MarchCursor ahead = slot.cursor = march_begin(grid, slot.ray, first);
-    if (!march_next(grid, slot.ray, ahead, sample)) return false;
-    if (!growing) slot.cursor.step = ahead.step - 1;
-    return true;
-  }
-
-  // W_view sh(d) + b: the colour network's first bias for all samples of a ray.
-  void view_bias(const RenderSlot& slot) {
+    const int k = queue.next++;
+    slots_.march.take(slot, queue.march, k);
+    slots_.ray[slot] = queue.first_ray + queue.which[k];
+    slots_.set_sum(slot, render_begin());
+    slots_.left[slot] = p_.max_samples_per_ray;
+    slots_.going[slot] = 1;
     const int width = mlp_padded(p_.color.d_hidden);
-    float view[kViewCoefficients];
-    render_view(p_, slot.index, view);
-    float* to = b_.view_bias + n_slots_ * width;
-    const float* weights = task_.color.exact_weights(0) + p_.n_code() * width;
-    for (int n = 0; n < width; n += S::kWidth) {
-      auto sum = S::load(task_.color.bias(0) + n);
-      for (int j = 0; j < kViewCoefficients; ++j) {
-        sum = S::multiply_add(S::broadcast(view[j]), S::load(weights + j * width + n), sum);
-      }
-      S::store(to + n, sum);
-    }
-  }
-
-  // The slot's next sample, and where its features come from.
-  bool next_sample(RenderSlot& slot, MarchSample& sample) {
-    if (p_.samples.packed_info) {
-      b_.cached[n_samples_] = slot.cursor.step;
-      return next_cached(p_, slot, sample);
-    }
-    if (!march_next(task_.rays.grid, slot.ray, slot.cursor, sample)) return false;
-    for (int a = 0; a < 3; ++a) {
-      b_.axes[a][n_samples_] = render_position(slot.ray, task_.rays.grid.resolution, sample, a);
-    }
+    std::copy_n(b_.queued_bias + k * width, width, b_.view_bias + slot * width);
     return true;
   }
 
-  void take_samples() {
-    // While rays wait, one sample of each in flight; at the end, as many as fill the tiles.
-    const int take = kRenderSlots / n_slots_;
-    n_samples_ = 0;
-    for (int s = 0; s < n_slots_; ++s) {
-      RenderSlot& slot = b_.slots[s];
-      for (int k = 0; k < take && !slot.ended; ++k) {
-        MarchSample sample;
-        slot.ended = slot.n_samples >= p_.max_samples_per_ray || !next_sample(slot, sample);
-        if (slot.ended) break;
-        ++slot.n_samples;
-        b_.samples[n_samples_] = sample;
-        b_.slot_of[n_samples_++] = s;
-      }
-    }
-    for (int i = n_samples_; i < kRenderSlots; ++i) b_.slot_of[i] = 0;
+  // Queues those of the next block of rays that have a sample. All are written as if they had none: the
+  // others show the background.
+  bool refill() {
+    RenderQueue& queue = b_.queue;
+    const int64_t n_rays = p_.rays.n_rays, first = task_.next_block->fetch_add(1) * kMarchStartBlock;
+    if (first >= n_rays) return false;
+    const int n = static_cast<int>(std::min<int64_t>(kMarchStartBlock, n_rays - first));
+    for (int64_t ray = first; ray < first + n; ++ray) render_finish(p_, ray, render_begin());
+    queue.first_ray = first;
+    queue.next = queue.size = 0;
+    if (p_.max_samples_per_ray <= 0) return true;
+    queue.size = cached_ ? start_cached(p_, first, n, queue.march, queue.which)
+                         : task_.march.start_slots(task_.rays, first, n, queue.march, queue.which);
+    view_biases();
+    return true;
   }
 
-  // Runs both networks on the tile of samples from `first` on, and integrates them in order.
+  // W_view sh(d) + b for the queued rays: the colour network's first bias for all samples of a ray.
+  void view_biases() {
+    RenderQueue& queue = b_.queue;
+    for (int k = 0; k < queue.size; ++k) render_view(p_, queue.first_ray + queue.which[k], queue.view[k]);
+    const int width = mlp_padded(p_.color.d_hidden);
+    const LayerOf<Exact> layer{task_.color.exact_weights(0) + p_.n_code() * width,
+                               task_.color.bias(0),
+                               nullptr,
+                               nullptr,
+                               kViewCoefficients,
+                               width};
+    for (int k = 0; k < queue.size; k += kMlpTile) {
+      layer_tile<Exact, Finish::kNone>(layer, queue.view[k], kViewCoefficients, b_.queued_bias + k * width,
+                                       width);
+    }
+  }
+
+  // Writes finished rays; waiting ones, or else the last ones in flight, take their slots.
+  void retire() {
+    const int width = mlp_padded(p_.color.d_hidden);
+    for (int s = 0; s < n_slots_; ++s) {
+      while (!slots_.going[s]) {
+        render_finish(p_, slots_.ray[s], slots_.sum(s));
+        if (admit(s)) break;
+        if (s == --n_slots_) break;
+        slots_.move(n_slots_, s);
+        std::copy_n(b_.view_bias + n_slots_ * width, width, b_.view_bias + s * width);
+      }
+    }
+  }
+
+  // ---- A round.
+
+  // Moves the slots that go on to their next samples.
+  void next_in_slots() {
+    for (int s = 0; s < n_slots_; ++s) slots_.going[s] &= -(slots_.left[s] > 0);
+    if (cached_) {
+      next_cached(p_, slots_.march, n_slots_, slots_.going);
+    } else {
+      task_.march.next_in_slots(task_.rays.grid, slots_.march, n_slots_, slots_.going);
+    }
+  }
+
+  // While rays wait, one sample of each in flight; at the end, as many as fill the tiles. Sample k of slot s
+  // is number k * n_slots_ + s. A ray that has come to its end repeats its last one, which is not counted.
+  void take_samples() {
+    const int take = kRenderSlots / n_slots_;
+    n_samples_ = take * n_slots_;
+    for (int s = 0; s < n_slots_; ++s) slots_.taken[s] = 0;
+    for (int k = 0; k < take; ++k) {
+      if (k > 0) next_in_slots();
+      for (int s = 0; s < n_slots_; ++s) {
+        slots_.taken[s] += slots_.going[s];
+        slots_.left[s] -= slots_.going[s];
+      }
+      copy_samples(k * n_slots_);
+    }
+    std::fill(samples_.slot + n_samples_, samples_.slot + kRenderSlots, 0);
+  }
+
+  // The samples at which the slots stand, from `first` on.
+  void copy_samples(int first) {
+    const MarchSlots& march = slots_.march;
+    std::copy_n(march.t_start, n_slots_, samples_.t_start + first);
+    std::copy_n(march.t_end, n_slots_, samples_.t_end + first);
+    for (int s = 0; s < n_slots_; ++s) samples_.slot[first + s] = s;
+    if (cached_) {
+      std::copy_n(march.step, n_slots_, samples_.cached + first);
+      return;
+    }
+    for (int a = 0; a < 3; ++a) {
+      for (int s = 0; s < n_slots_; ++s) {
+        samples_.axes[a][first + s] =
+            render_position(march.base[a][s], march.slope[a][s], task_.rays.grid.resolution,
+                            {march.t_start[s], march.t_end[s]});
+      }
+    }
+  }
+
+  // Runs both networks on the tile of samples from `first` on.
   void evaluate(int first) {
-    const int n = n_samples_ - first < kMlpTile ? n_samples_ - first : kMlpTile;
     const int n_features = p_.sigma.d_in, code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
     const MlpOperands<S> features = tile_operands<S>(b_.features + first * n_features, n_features, kMlpTile,
                                                      n_features, Padding::kUnread, operands(b_.layers[2]));
     mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features}, features.data,
                         features.stride, hidden_, b_.code, code_stride);
+    if (cached_) {
+      for (int i = first; i < std::min(first + kMlpTile, n_samples_); ++i)
+        prefetch_cached(p_, samples_.cached[i] + 1);
+    }
     const MlpOperands<S> code = tile_operands<S>(b_.code + 1, code_stride, kMlpTile, p_.n_code(),
                                                  Padding::kUnread, operands(b_.layers[2]));
-    mlp_forward_tile<S>(task_.color, {b_.view_bias, b_.slot_of + first, p_.n_code()}, code.data, code.stride,
-                        hidden_, b_.rgb, rgb_stride);
-    densities_to_keep(first, n, code_stride);
-    float rgb[3 * kMlpTile];
-    copy_rows(b_.rgb, rgb_stride, rgb, 3, n, 3);
-    if (p_.color.sigmoid) sigmoid_in_place<S>(rgb, 3 * n);
-    for (int m = 0; m < n; ++m) {
-      RenderSum& sum = b_.slots[b_.slot_of[first + m]].sum;
-      if (sum.transmittance < p_.early_stop_eps) continue;
-      render_add(sum, b_.keep[m], b_.samples[first + m], rgb + 3 * m);
+    mlp_forward_tile<S>(task_.color, {b_.view_bias, samples_.slot + first, p_.n_code()}, code.data,
+                        code.stride, hidden_, b_.rgb, rgb_stride);
+    for (int m = 0; m < kMlpTile; ++m) samples_.keep[first + m] = b_.code[m * code_stride];
+    for (int c = 0; c < 3; ++c) {
+      for (int m = 0; m < kMlpTile; ++m) samples_.rgb[c][first + m] = b_.rgb[m * rgb_stride + c];
     }
   }
 
   // keep = exp(-sigma * length), sigma = exp(clamp(h_0 + bias)).
-  void densities_to_keep(int first, int n, int code_stride) {
-    for (int m = 0; m < n; ++m) {
-      const float h = b_.code[m * code_stride] + p_.density_bias;
-      b_.keep[m] = h < -kLogDensityLimit ? -kLogDensityLimit : (h > kLogDensityLimit ? kLogDensityLimit : h);
+  void densities_to_keep() {
+    for (int i = 0; i < n_samples_; ++i) {
+      const float h = samples_.keep[i] + p_.density_bias;
+      samples_.keep[i] =
+          h < -kLogDensityLimit ? -kLogDensityLimit : (h > kLogDensityLimit ? kLogDensityLimit : h);
     }
-    exp_in_place<S>(b_.keep, n);
-    for (int m = 0; m < n; ++m) {
-      const MarchSample& sample = b_.samples[first + m];
-      b_.keep[m] *= sample.t_start - sample.t_end;
-    }
-    exp_in_place<S>(b_.keep, n);
+    exp_in_place<S>(samples_.keep, n_samples_);
+    for (int i = 0; i < n_samples_; ++i) samples_.keep[i] *= samples_.t_start[i] - samples_.t_end[i];
+    exp_in_place<S>(samples_.keep, n_samples_);
   }
 
-  // Writes finished rays and closes the gaps that they leave.
-  void retire() {
-    const int width = mlp_padded(p_.color.d_hidden);
-    int kept = 0;
-    for (int s = 0; s < n_slots_; ++s) {
-      const RenderSlot& slot = b_.slots[s];
-      if (slot.ended || slot.sum.transmittance < p_.early_stop_eps) {
-        render_finish(p_, slot.index, slot.sum);
-        continue;
-      }
-      if (kept != s) {
-        b_.slots[kept] = slot;
-        std::memcpy(b_.view_bias + kept * width, b_.view_bias + s * width, sizeof(float) * width);
-      }
-      ++kept;
+  // Adds the round's samples to their rays, in order, as far as the early stop.
+  void integrate() {
+    densities_to_keep();
+    if (p_.color.sigmoid) {
+      for (float* channel : samples_.rgb) sigmoid_in_place<S>(channel, n_samples_);
     }
-    n_slots_ = kept;
+    const int take = n_samples_ / n_slots_;
+    for (int k = 0; k < take; ++k) {
+      const int first = k * n_slots_;
+      for (int s = 0; s < n_slots_; ++s) {
+        // A sample that does not count lets all light through and is black: a select for each value, so that
+        // the loop is one of vectors.
+        const bool counts = (k < slots_.taken[s]) & !(slots_.transmittance[s] < p_.early_stop_eps);
+        const float keep = samples_.keep[first + s], red = samples_.rgb[0][first + s],
+                    green = samples_.rgb[1][first + s], blue = samples_.rgb[2][first + s];
+        const float rgb[3] = {counts ? red : 0.0f, counts ? green : 0.0f, counts ? blue : 0.0f};
+        RenderSum sum = slots_.sum(s);
+        render_add(sum, counts ? keep : 1.0f, {samples_.t_start[first + s], samples_.t_end[first + s]}, rgb);
+        slots_.set_sum(s, sum);
+      }
+    }
+  }
+
+  // To the next samples of the rays that have not been stopped.
+  void go_on() {
+    for (int s = 0; s < n_slots_; ++s) {
+      slots_.going[s] &= -!(slots_.transmittance[s] < p_.early_stop_eps);
+    }
+    next_in_slots();
   }
 
   const RenderTask<MlpOperand<S>>& task_;
   const RenderRays& p_;
   RenderBuffers& b_;
+  RenderSlots& slots_;
+  RenderSamplesOfRound& samples_;
+  const bool cached_;
   MlpOperand<S>* hidden_[kMaxHiddenLayers];
-  int64_t block_, next_ray_;
   int n_slots_ = 0, n_samples_ = 0;
 };
 

@@ -9,14 +9,14 @@ namespace {
 
 struct VectorEncode {
   static void run(const RenderRays& p, RenderBuffers& b, int n) {
-    const float* const axes[3] = {b.axes[0], b.axes[1], b.axes[2]};
+    const float* const axes[3] = {b.samples.axes[0], b.samples.axes[1], b.samples.axes[2]};
     grid_encode_tile(p.grid, p.table_type, p.table, p.cells, axes, n, b.features, p.grid.n_outputs());
   }
 };
 
-template <class S>
+template <class S, class Exact = S>
 void render_vector(const RenderTask<MlpOperand<S>>& task) {
-  Renderer<S, VectorEncode>(task).run();
+  Renderer<S, VectorEncode, Exact>(task).run();
 }
 
 }  // namespace

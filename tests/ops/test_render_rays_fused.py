@@ -125,6 +125,7 @@ def test_growing_steps_and_a_bound_on_samples(kernel_device, native):
     inputs = make_inputs(device=kernel_device)
     assert_matches_reference({**inputs, "cone_angle": 0.03}, native)
     assert_matches_reference({**inputs, "max_samples_per_ray": 3}, native)
+    assert_matches_reference({**inputs, "max_samples_per_ray": 0}, native)
 
 
 def test_directions_need_not_be_unit_vectors(kernel_device, native):
@@ -215,6 +216,16 @@ def test_cuda_kernels_reject_bfloat16():
     inputs = make_inputs(5)
     with ops.emulated_cuda(), pytest.raises(RuntimeError, match="bfloat16 runs on the CPU only"):
         render_rays_fused(**inputs, precision="bfloat16")
+
+
+def test_a_ray_does_not_depend_on_its_neighbours():
+    """Rays share blocks, vectors and tiles; what is drawn of one must not show it."""
+    inputs = make_inputs(1000)
+    together = render_rays_fused(**inputs)
+    per_ray = ("rays_o", "rays_d", "t_min", "t_max", "background")
+    for rows in (torch.arange(999, -1, -3), torch.arange(17), torch.tensor([500])):
+        alone = render_rays_fused(**inputs | {k: inputs[k][rows] for k in per_ray})
+        assert all(torch.equal(a, t[rows]) for a, t in zip(alone, together, strict=True))
 
 
 def test_does_not_depend_on_the_number_of_threads():

@@ -94,14 +94,25 @@ NERFAD_HD MarchPlace march_place(const MarchRay& ray, int resolution, float t, M
   return MarchPlace::kInside;
 }
 
+// The sides of the box outside of which nothing is occupied, in cells.
+NERFAD_HD void march_box_side(const MarchGrid& grid, int axis, float& low, float& high) {
+  low = grid.bounds ? grid.bounds[axis] : 0.0f;
+  high = grid.bounds ? grid.bounds[3 + axis] : static_cast<float>(grid.resolution);
+}
+
+template <class Ray>
+NERFAD_HD void march_set_step(const MarchGrid& grid, Ray& ray) {
+  ray.step_size = grid.step_size;
+  ray.half_step = 0.5f * grid.step_size;
+  ray.inverse_step = 1.0f / grid.step_size;
+}
+
 // Makes a ray ready to march; false if it has no step at all. `first` is the first step that may be inside.
 NERFAD_HD bool march_ray_setup(const MarchRays& p, int64_t index, MarchRay& ray, int& first) {
   ray.t_min = p.t_min[index];
   ray.t_max = p.t_max[index];
   ray.jitter = p.jitter ? p.jitter[index] : 0.0f;
-  ray.step_size = p.grid.step_size;
-  ray.half_step = 0.5f * p.grid.step_size;
-  ray.inverse_step = 1.0f / p.grid.step_size;
+  march_set_step(p.grid, ray);
   bool usable = is_finite(ray.t_min) && is_finite(ray.jitter) && ray.t_max > ray.t_min, moves = false;
   float enter = ray.t_min;
   for (int a = 0; a < 3; ++a) {
@@ -112,8 +123,7 @@ NERFAD_HD bool march_ray_setup(const MarchRays& p, int64_t index, MarchRay& ray,
     ray.inverse[a] = 1.0f / ray.slope[a];
     usable = usable && is_finite(ray.base[a]) && is_finite(ray.slope[a]);
     moves = moves || ray.slope[a] != 0.0f;
-    ray.low[a] = p.grid.bounds ? p.grid.bounds[a] : 0.0f;
-    ray.high[a] = p.grid.bounds ? p.grid.bounds[3 + a] : static_cast<float>(p.grid.resolution);
+    march_box_side(p.grid, a, ray.low[a], ray.high[a]);
     const float wall = ray.slope[a] > 0.0f ? ray.low[a] : ray.high[a];
     const float t_wall = (wall - ray.base[a]) * ray.inverse[a];
     if (ray.slope[a] != 0.0f && t_wall > enter) enter = t_wall;

@@ -73,10 +73,13 @@ NERFAD_HD void render_finish(const RenderRays& p, int64_t ray, const RenderSum& 
 }
 
 // The position of a sample in the box as the grid wants it, [0, 1]; the ray is in units of cells.
-NERFAD_HD float render_position(const MarchRay& ray, int resolution, const MarchSample& sample, int axis) {
+NERFAD_HD float render_position(float base, float slope, int resolution, const MarchSample& sample) {
   const float t_mid = (sample.t_start + sample.t_end) * 0.5f;
-  const float x = (ray.base[axis] + t_mid * ray.slope[axis]) / static_cast<float>(resolution);
+  const float x = (base + t_mid * slope) / static_cast<float>(resolution);
   return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x);
+}
+NERFAD_HD float render_position(const MarchRay& ray, int resolution, const MarchSample& sample, int axis) {
+  return render_position(ray.base[axis], ray.slope[axis], resolution, sample);
 }
 
 // Features [sigma.d_in] of sample i of a cache, as float32.
