@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "grid_encode_scratch.h"
-#include "grid_encode_simd.h"
+#include "grid_gather_simd.h"
 #include "tasks.h"
 
 namespace nerfad {
@@ -56,6 +56,7 @@ void split_axes(const float* positions, int64_t n, float* const* axes) {
 template <class S, int D, int F>
 void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, const ParallelFor& parallel_for) {
   const int n_levels = p.shape.n_levels;
+  const bool gathered = is_gathered<S, F>(p.shape);
   for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
@@ -65,8 +66,8 @@ void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, cons
     const float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
     float* features = p.scratch + layout.features + level * layout.level_stride + first * F;
-    encode_level<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
-                          level < p.cells.n_levels ? &p.cells : nullptr, axes, n, features, F);
+    encode_level_block<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
+                                level < p.cells.n_levels ? &p.cells : nullptr, gathered, axes, n, features);
   });
   for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* out = p.features + first * n_levels * F;
