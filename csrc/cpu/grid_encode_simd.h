@@ -49,10 +49,36 @@ NERFAD_INLINE uint32_t find_repeats(const LaneUint (*part)[2]) {
 #endif
 }
 
-template <int D, bool WithSlope>
+// x in [0, 1]; NaN becomes 0.
+NERFAD_INLINE LaneFloat clamp_to_unit(LaneFloat x) {
+#if defined(__AVX512F__)
+  const __m512 from_zero = _mm512_max_ps(reinterpret_cast<__m512>(x), _mm512_setzero_ps());
+  return reinterpret_cast<LaneFloat>(_mm512_min_ps(from_zero, _mm512_set1_ps(1.0f)));
+#else
+  const __m256 from_zero = _mm256_max_ps(reinterpret_cast<__m256>(x), _mm256_setzero_ps());
+  return reinterpret_cast<LaneFloat>(_mm256_min_ps(from_zero, _mm256_set1_ps(1.0f)));
+#endif
+}
+
+// The corners' entries from the axes' parts of the index.
+template <int D, bool Hashed>
+NERFAD_INLINE void find_entries(const GridLevel& level, const LaneUint (*part)[2],
+                                uint32_t (*entry)[kLanes]) {
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    LaneUint index = part[D - 1][corner >> (D - 1) & 1];
+    for (int a = D - 2; a >= 0; --a) {
+      const LaneUint& next = part[a][corner >> a & 1];
+      index = Hashed ? index ^ next : index + next;
+    }
+    *reinterpret_cast<LaneUint*>(entry[corner]) = (index & level.mask) + level.offset;
+  }
+}
+
+// Without repeats, their bits are left as they are.
+template <int D, bool WithSlope, bool WithRepeats = true>
 NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const float* const* positions,
                               int64_t i, CellGroup<D>& group) {
-  const LaneFloat zero = {}, one = zero + 1.0f;
+  [[maybe_unused]] const LaneFloat zero = {}, one = zero + 1.0f;
   const float resolution = static_cast<float>(level.resolution);
   LaneUint part[D][2];  // each axis' share of the index, for the lower and the upper vertex
   const uint32_t stride = level.resolution + 1;
@@ -60,8 +86,7 @@ NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const flo
                               level.hashed ? 805459861u : stride * stride};
   for (int a = 0; a < D; ++a) {
     const LaneFloat x = *reinterpret_cast<const LaneFloat*>(positions[a] + i);
-    const LaneFloat from_zero = x > zero ? x : zero;  // NaN becomes 0
-    const LaneFloat scaled = (from_zero < one ? from_zero : one) * resolution;
+    const LaneFloat scaled = clamp_to_unit(x) * resolution;
     const LaneInt last = LaneInt{} + static_cast<int32_t>(level.resolution - 1);
     LaneInt vertex = __builtin_convertvector(scaled, LaneInt);
     vertex = vertex < last ? vertex : last;
@@ -72,17 +97,15 @@ NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const flo
       const LaneFloat slope = smoothstep ? 6.0f * f * (1.0f - f) * resolution : zero + resolution;
       *reinterpret_cast<LaneFloat*>(group.slope[a]) = (x >= zero) & (x <= one) ? slope : zero;
     }
-    part[a][0] = reinterpret_cast<LaneUint>(vertex) * factor[a];
+    part[a][0] = reinterpret_cast<LaneUint>(vertex);
+    if (a > 0) part[a][0] *= factor[a];
     part[a][1] = part[a][0] + factor[a];
   }
-  group.repeats = find_repeats<D>(part);
-  for (int corner = 0; corner < (1 << D); ++corner) {
-    LaneUint index = part[0][corner & 1];
-    for (int a = 1; a < D; ++a) {
-      const LaneUint& next = part[a][corner >> a & 1];
-      index = level.hashed ? index ^ next : index + next;
-    }
-    *reinterpret_cast<LaneUint*>(group.entry[corner]) = (index & level.mask) + level.offset;
+  if (WithRepeats) group.repeats = find_repeats<D>(part);
+  if (level.hashed) {
+    find_entries<D, true>(level, part, group.entry);
+  } else {
+    find_entries<D, false>(level, part, group.entry);
   }
 }
 

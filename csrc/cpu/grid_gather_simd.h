@@ -99,7 +99,7 @@ __attribute__((noinline)) void gather_level(const GridLevel& level, bool smooths
     const int64_t rest = (n - first + kLanes - 1) / kLanes;
     const int n_groups = rest < kGroupsAhead ? static_cast<int>(rest) : kGroupsAhead;
     for (int k = 0; k < n_groups; ++k) {
-      find_cells<D, false>(level, smoothstep, positions, first + k * kLanes, groups[k]);
+      find_cells<D, false, false>(level, smoothstep, positions, first + k * kLanes, groups[k]);
     }
     for (int k = 0; k < n_groups; ++k) {
       SampleFloats<F> weight[D];
