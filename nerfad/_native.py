@@ -70,6 +70,16 @@ def set_isa(name: str) -> None:
     ops()._set_isa(ISAS.index(name))
 
 
+def gathers() -> bool:
+    """Whether AVX-512 kernels read grids by gathers: measured once, or as NERFAD_CPU_GATHER=0|1 says."""
+    return bool(ops()._gathers())
+
+
+def set_gathers(on: bool) -> None:
+    """For tests and benchmarks; results are the same bits either way."""
+    ops()._set_gathers(on)
+
+
 def cuda_status() -> str:
     """One sentence on whether the CUDA kernels were built and whether a device can run them."""
     if os.environ.get("NERFAD_CUDA_LIBRARY") is None and not LIBRARY.with_name("libnerfad_cuda.so").is_file():

@@ -10,4 +10,9 @@ void grid_encode_bwd_avx512(const GridEncodeBwd<float>& p, const ParallelFor& pa
   encode_bwd(p, parallel_for);
 }
 
+void grid_encode_trial_avx512(bool gathered, const GridLevel& level, const float* table,
+                              const float* const* positions, int64_t n, float* features) {
+  encode_level_block<float, 3, 2>(level, false, table, nullptr, gathered, positions, n, features);
+}
+
 }  // namespace nerfad

@@ -4,10 +4,10 @@
 //
 // A group of kLanes samples shares the integer work (cells, hashes), one sample per lane. Table entries are
 // then read sample by sample: all corners of a cell form one register bundle [z][y][x][feature], which is
-// halved along z, y, x by linear interpolation. Measured against gather instructions on Zen 5: twice as fast.
+// halved along z, y, x by linear interpolation. Where gather instructions are fast, grid_gather_simd.h does
+// the same across samples.
 #pragma once
-#include <immintrin.h>
-
+#include "grid_floats.h"
 #include "nerfad/grid_encode.h"
 
 namespace nerfad {
@@ -21,140 +21,6 @@ constexpr int kLanes = 8;
 typedef float LaneFloat __attribute__((vector_size(4 * kLanes), aligned(4)));
 typedef uint32_t LaneUint __attribute__((vector_size(4 * kLanes), aligned(4)));
 typedef int32_t LaneInt __attribute__((vector_size(4 * kLanes), aligned(4)));
-
-#define NERFAD_INLINE inline __attribute__((always_inline))
-
-// ---- N floats in registers, in the lower part of the last one if N < 8.
-
-template <int N>
-struct Floats {
-  __m256 v[N / 8];
-};
-template <>
-struct Floats<4> {
-  __m128 v;
-};
-template <>
-struct Floats<2> {
-  __m128 v;
-};
-template <>
-struct Floats<1> {
-  __m128 v;
-};
-
-template <int N>
-NERFAD_INLINE void split(const Floats<N>& a, Floats<N / 2>& low, Floats<N / 2>& high) {
-  if constexpr (N >= 16) {
-    for (int k = 0; k < N / 16; ++k) low.v[k] = a.v[k], high.v[k] = a.v[k + N / 16];
-  } else if constexpr (N == 8) {
-    low.v = _mm256_castps256_ps128(a.v[0]), high.v = _mm256_extractf128_ps(a.v[0], 1);
-  } else if constexpr (N == 4) {
-    low.v = a.v, high.v = _mm_movehl_ps(a.v, a.v);
-  } else {
-    low.v = a.v, high.v = _mm_movehdup_ps(a.v);
-  }
-}
-
-template <int N>
-NERFAD_INLINE Floats<2 * N> join(const Floats<N>& low, const Floats<N>& high) {
-  Floats<2 * N> r;
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) r.v[k] = low.v[k], r.v[k + N / 8] = high.v[k];
-  } else if constexpr (N == 4) {
-    r.v[0] = _mm256_set_m128(high.v, low.v);
-  } else if constexpr (N == 2) {
-    r.v = _mm_movelh_ps(low.v, high.v);
-  } else {
-    r.v = _mm_unpacklo_ps(low.v, high.v);
-  }
-  return r;
-}
-
-// a + f * b
-template <int N>
-NERFAD_INLINE Floats<N> multiply_add(const Floats<N>& a, float f, const Floats<N>& b) {
-  Floats<N> r;
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_fmadd_ps(_mm256_set1_ps(f), b.v[k], a.v[k]);
-  } else {
-    r.v = _mm_fmadd_ps(_mm_set1_ps(f), b.v, a.v);
-  }
-  return r;
-}
-
-template <int N>
-NERFAD_INLINE Floats<N> subtract(const Floats<N>& a, const Floats<N>& b) {
-  Floats<N> r;
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_sub_ps(a.v[k], b.v[k]);
-  } else {
-    r.v = _mm_sub_ps(a.v, b.v);
-  }
-  return r;
-}
-
-template <int N>
-NERFAD_INLINE Floats<N> scale(float f, const Floats<N>& a) {
-  Floats<N> r;
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_mul_ps(_mm256_set1_ps(f), a.v[k]);
-  } else {
-    r.v = _mm_mul_ps(_mm_set1_ps(f), a.v);
-  }
-  return r;
-}
-
-template <int N>
-NERFAD_INLINE Floats<N> load_floats(const float* from) {
-  Floats<N> r;
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) r.v[k] = _mm256_loadu_ps(from + 8 * k);
-  } else if constexpr (N == 4) {
-    r.v = _mm_loadu_ps(from);
-  } else if constexpr (N == 2) {
-    r.v = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(from)));
-  } else {
-    r.v = _mm_load_ss(from);
-  }
-  return r;
-}
-
-template <int N>
-NERFAD_INLINE void store_floats(float* to, const Floats<N>& a) {
-  if constexpr (N >= 8) {
-    for (int k = 0; k < N / 8; ++k) _mm256_storeu_ps(to + 8 * k, a.v[k]);
-  } else if constexpr (N == 4) {
-    _mm_storeu_ps(to, a.v);
-  } else if constexpr (N == 2) {
-    _mm_storel_pi(reinterpret_cast<__m64*>(to), a.v);
-  } else {
-    _mm_store_ss(to, a.v);
-  }
-}
-
-// Halves a bundle along its slowest axis at weight f of the upper half.
-template <int N>
-NERFAD_INLINE Floats<N / 2> interpolate(const Floats<N>& a, float f) {
-  Floats<N / 2> low, high;
-  split(a, low, high);
-  return multiply_add(low, f, subtract(high, low));
-}
-
-// The difference of the two halves: the derivative of `interpolate` by f.
-template <int N>
-NERFAD_INLINE Floats<N / 2> difference(const Floats<N>& a) {
-  Floats<N / 2> low, high;
-  split(a, low, high);
-  return subtract(high, low);
-}
-
-// The adjoint of `interpolate`: hands a gradient to both halves.
-template <int N>
-NERFAD_INLINE Floats<2 * N> distribute(const Floats<N>& grad, float f) {
-  const Floats<N> high = scale(f, grad);
-  return join(subtract(grad, high), high);
-}
 
 // ---- The cells of a group.
 
@@ -183,10 +49,36 @@ NERFAD_INLINE uint32_t find_repeats(const LaneUint (*part)[2]) {
 #endif
 }
 
-template <int D, bool WithSlope>
+// x in [0, 1]; NaN becomes 0.
+NERFAD_INLINE LaneFloat clamp_to_unit(LaneFloat x) {
+#if defined(__AVX512F__)
+  const __m512 from_zero = _mm512_max_ps(reinterpret_cast<__m512>(x), _mm512_setzero_ps());
+  return reinterpret_cast<LaneFloat>(_mm512_min_ps(from_zero, _mm512_set1_ps(1.0f)));
+#else
+  const __m256 from_zero = _mm256_max_ps(reinterpret_cast<__m256>(x), _mm256_setzero_ps());
+  return reinterpret_cast<LaneFloat>(_mm256_min_ps(from_zero, _mm256_set1_ps(1.0f)));
+#endif
+}
+
+// The corners' entries from the axes' parts of the index.
+template <int D, bool Hashed>
+NERFAD_INLINE void find_entries(const GridLevel& level, const LaneUint (*part)[2],
+                                uint32_t (*entry)[kLanes]) {
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    LaneUint index = part[D - 1][corner >> (D - 1) & 1];
+    for (int a = D - 2; a >= 0; --a) {
+      const LaneUint& next = part[a][corner >> a & 1];
+      index = Hashed ? index ^ next : index + next;
+    }
+    *reinterpret_cast<LaneUint*>(entry[corner]) = (index & level.mask) + level.offset;
+  }
+}
+
+// Without repeats, their bits are left as they are.
+template <int D, bool WithSlope, bool WithRepeats = true>
 NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const float* const* positions,
                               int64_t i, CellGroup<D>& group) {
-  const LaneFloat zero = {}, one = zero + 1.0f;
+  [[maybe_unused]] const LaneFloat zero = {}, one = zero + 1.0f;
   const float resolution = static_cast<float>(level.resolution);
   LaneUint part[D][2];  // each axis' share of the index, for the lower and the upper vertex
   const uint32_t stride = level.resolution + 1;
@@ -194,8 +86,7 @@ NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const flo
                               level.hashed ? 805459861u : stride * stride};
   for (int a = 0; a < D; ++a) {
     const LaneFloat x = *reinterpret_cast<const LaneFloat*>(positions[a] + i);
-    const LaneFloat from_zero = x > zero ? x : zero;  // NaN becomes 0
-    const LaneFloat scaled = (from_zero < one ? from_zero : one) * resolution;
+    const LaneFloat scaled = clamp_to_unit(x) * resolution;
     const LaneInt last = LaneInt{} + static_cast<int32_t>(level.resolution - 1);
     LaneInt vertex = __builtin_convertvector(scaled, LaneInt);
     vertex = vertex < last ? vertex : last;
@@ -206,17 +97,15 @@ NERFAD_INLINE void find_cells(const GridLevel& level, bool smoothstep, const flo
       const LaneFloat slope = smoothstep ? 6.0f * f * (1.0f - f) * resolution : zero + resolution;
       *reinterpret_cast<LaneFloat*>(group.slope[a]) = (x >= zero) & (x <= one) ? slope : zero;
     }
-    part[a][0] = reinterpret_cast<LaneUint>(vertex) * factor[a];
+    part[a][0] = reinterpret_cast<LaneUint>(vertex);
+    if (a > 0) part[a][0] *= factor[a];
     part[a][1] = part[a][0] + factor[a];
   }
-  group.repeats = find_repeats<D>(part);
-  for (int corner = 0; corner < (1 << D); ++corner) {
-    LaneUint index = part[0][corner & 1];
-    for (int a = 1; a < D; ++a) {
-      const LaneUint& next = part[a][corner >> a & 1];
-      index = level.hashed ? index ^ next : index + next;
-    }
-    *reinterpret_cast<LaneUint*>(group.entry[corner]) = (index & level.mask) + level.offset;
+  if (WithRepeats) group.repeats = find_repeats<D>(part);
+  if (level.hashed) {
+    find_entries<D, true>(level, part, group.entry);
+  } else {
+    find_entries<D, false>(level, part, group.entry);
   }
 }
 
@@ -325,22 +214,6 @@ __attribute__((noinline)) void encode_level(const GridLevel& level, bool smooths
       store_floats(features + (i + lane) * stride, interpolate_cell<D, F>(cell, group, lane));
     }
   }
-}
-
-// For fused renderers: encodes n positions, given axis by axis (positions[a][i], shape.n_dims axes, readable
-// up to a multiple of kLanes), in all levels: features[i * stride + level * n_features + f]. The table's
-// bytes are those of GridEncodeFwd.
-[[maybe_unused]] void grid_encode_tile(const GridShape& shape, TableType table_type, const void* table,
-                                       const GridCells& cells, const float* const* positions, int n,
-                                       float* features, int64_t stride) {
-  grid_dispatch_float32(table_type, shape, [&](auto s, auto d, auto f) {
-    using S = decltype(s);
-    constexpr int D = decltype(d)::value, F = decltype(f)::value;
-    for (int l = 0; l < shape.n_levels; ++l) {
-      encode_level<S, D, F>(shape.levels[l], shape.smoothstep, table, l < cells.n_levels ? &cells : nullptr,
-                            positions, n, features + l * F, stride);
-    }
-  });
 }
 
 }  // namespace

@@ -7,9 +7,10 @@
 #include <cstring>
 
 #include "grid_encode_scratch.h"
-#include "grid_encode_simd.h"
+#include "grid_gather_simd.h"
 #include "grid_scatter_simd.h"
 #include "grid_split_levels_simd.h"
+#include "grid_transpose_simd.h"
 #include "tasks.h"
 
 namespace nerfad {
@@ -55,6 +56,7 @@ void split_axes(const float* positions, int64_t n, float* const* axes) {
 template <class S, int D, int F>
 void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, const ParallelFor& parallel_for) {
   const int n_levels = p.shape.n_levels;
+  const bool gathered = is_gathered<S, F>(p.shape);
   for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
@@ -64,11 +66,17 @@ void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, cons
     const float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
     float* features = p.scratch + layout.features + level * layout.level_stride + first * F;
-    encode_level<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
-                          level < p.cells.n_levels ? &p.cells : nullptr, axes, n, features, F);
+    encode_level_block<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
+                                level < p.cells.n_levels ? &p.cells : nullptr, gathered, axes, n, features);
   });
   for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* out = p.features + first * n_levels * F;
+#if defined(__AVX512F__)
+    if constexpr (F <= 4) {
+      const float* levels = p.scratch + layout.features + first * F;
+      return transpose_levels<F>(levels, layout.level_stride, n_levels, n, out, n_levels * F);
+    }
+#endif
     for (int64_t i = first; i < first + n; ++i) {
       const float* in = p.scratch + layout.features + i * F;
       for (int l = 0; l < n_levels; ++l, out += F, in += layout.level_stride)

@@ -1,6 +1,6 @@
 // The grid's features for the fused radiance field, with vectors.
 #pragma once
-#include "grid_encode_simd.h"
+#include "grid_encode_tile_simd.h"
 #include "nerfad/radiance_field.h"
 
 namespace nerfad {

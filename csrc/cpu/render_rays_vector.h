@@ -2,7 +2,7 @@
 #pragma once
 #include "render_rays_tiles.h"  // first: it silences gcc 12 about its own intrinsics
 
-#include "grid_encode_simd.h"
+#include "grid_encode_tile_simd.h"
 
 namespace nerfad {
 namespace {

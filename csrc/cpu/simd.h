@@ -6,14 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#if defined(__AVX2__)
-// gcc 12 warns of its own AVX-512 header, whose "undefined" vectors initialise themselves (gcc bug 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-#endif
+#include "intrinsics.h"
 
 namespace nerfad {
 namespace {

@@ -106,6 +106,8 @@ void set_emulation(bool on) {
 int64_t get_isa() { return static_cast<int64_t>(current_isa()); }
 int64_t get_detected_isa() { return static_cast<int64_t>(detected_isa()); }
 void choose_isa(int64_t isa) { set_isa(static_cast<Isa>(isa)); }
+bool get_gathers() { return gathers(); }
+void choose_gathers(bool on) { set_gathers(on); }
 
 // -1: no kernel library; else 10 * cudaError + number of devices
 int64_t cuda_status() {
@@ -126,6 +128,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
   m.def("_isa() -> int");
   m.def("_detected_isa() -> int");
   m.def("_set_isa(int isa) -> ()");
+  m.def("_gathers() -> bool");
+  m.def("_set_gathers(bool on) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nerfad, CompositeExplicitAutograd, m) {
@@ -134,6 +138,8 @@ STABLE_TORCH_LIBRARY_IMPL(nerfad, CompositeExplicitAutograd, m) {
   m.impl("_isa", TORCH_BOX(&get_isa));
   m.impl("_detected_isa", TORCH_BOX(&get_detected_isa));
   m.impl("_set_isa", TORCH_BOX(&choose_isa));
+  m.impl("_gathers", TORCH_BOX(&get_gathers));
+  m.impl("_set_gathers", TORCH_BOX(&choose_gathers));
 }
 
 }  // namespace nerfad

@@ -12,4 +12,9 @@ Isa current_isa();      // detected, lowered by NERFAD_CPU_ISA or set_isa
 void set_isa(Isa isa);  // for tests: clamps to detected_isa()
 const char* isa_name(Isa isa);
 
+// Whether AVX-512 units read tables with gather instructions, where they can do either; the bits are the
+// same. Measured at the first call, on this machine; NERFAD_CPU_GATHER=0|1 decides instead.
+bool gathers();
+void set_gathers(bool on);  // for tests and benchmarks
+
 }  // namespace nerfad
