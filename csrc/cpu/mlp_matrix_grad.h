@@ -50,7 +50,7 @@ class RunningBiasSums {
     if (both_) S::store(here() + S::kWidth, high);
   }
 
-  const BiasSums& sums_;
+  const BiasSums sums_;
   int width_, column_;
   bool both_;
   int32_t row_;
@@ -85,26 +85,28 @@ struct MatrixDelta {
   MlpOperand<S>* to;
 
   template <int kColumns, int kDepth>
-  __attribute__((noinline)) void columns(int column) const {
+  __attribute__((noinline)) void columns(int first, int end) const {
     using A = MlpArithmetic<S>;
-    const int to_stride = operand_padded<MlpOperand<S>>(layer.n_out);
-    const LayerProduct<S, kColumns, kDepth> product(layer, column, nullptr);
-    for_each_block(
-        product, rows, delta, stride, [&](int row, const float* block) __attribute__((always_inline)) {
-          RunningBiasSums<S> running(sums, layer.stride(), column, kColumns == 2, row);
-          const MlpOperand<S>* mask_row = layer.mask + static_cast<int64_t>(row) * to_stride + column;
-          MlpOperand<S>* to_row = to + static_cast<int64_t>(row) * to_stride + column;
-#pragma GCC unroll 4
-          for (int r = 0; r < kTileRows; ++r, mask_row += to_stride, to_row += to_stride) {
-            const auto mask = A::positive(A::load_row(mask_row));
-            const auto low = S::load(block + 2 * kTileRows * r);
-            const auto high = second_column<S, kColumns>(block + 2 * kTileRows * r);
-            running.move_to(row + r);
-            running.low = A::add_low(mask, running.low, low);
-            running.high = A::add_high(mask, running.high, high);
-            A::store_row(to_row, A::keep(mask, A::round_row(low, high)));
-          }
-        });
+    const int64_t to_stride = operand_padded<MlpOperand<S>>(layer.n_out);
+    const MlpOperand<S>* const masks = layer.mask;
+    MlpOperand<S>* const start = to;
+    const BiasSums bias_sums = sums;
+    const int sums_width = layer.stride();
+    const auto use = [=](const BlockAt& at, const float* block) __attribute__((always_inline)) {
+      RunningBiasSums<S> running(bias_sums, sums_width, at.column, kColumns == 2, at.row);
+      const int64_t offset = at.row * to_stride + at.column;
+#pragma GCC unroll 16
+      for (int r = 0; r < kTileRows; ++r) {
+        const auto mask = A::positive(A::load_row(masks + offset + r * to_stride));
+        const auto low = S::load(block + 2 * kTileRows * r);
+        const auto high = second_column<S, kColumns>(block + 2 * kTileRows * r);
+        running.move_to(at.row + r);
+        running.low = A::add_low(mask, running.low, low);
+        running.high = A::add_high(mask, running.high, high);
+        A::store_row(start + offset + r * to_stride, A::keep(mask, A::round_row(low, high)));
+      }
+    };
+    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, delta, stride, use);
   }
 };
 

@@ -26,108 +26,133 @@ struct MlpArithmetic<MatrixTiles<Pairs, TileFile>> : MlpArithmetic<Pairs> {
   using Scope = typename Tiles::Scope;
 };
 
-// The product of a layer's operands with kColumns tiles of 16 outputs. All weights stay in registers if the
-// layer is kDepth tiles deep; zero: deeper than two.
+// The products of 16 rows at a time with kColumns tiles of 16 outputs. Two sets of registers take turns, so
+// that one block's sums can be stored while the next ones are made. The layer is kDepth tiles deep, or deeper
+// than two: zero.
 template <class S, int kColumns, int kDepth>
 class LayerProduct {
   static_assert(S::kWidth == kTileRows);
   using Tiles = typename MlpArithmetic<S>::Tiles;
-  enum { kSum = 0, kLeft = 2, kRight = 4 };  // the first of the registers for sums, inputs and weights
+  enum { kSum = 0, kLeft = 4, kRight = 5, kNextRight = 7 };  // the first of each kind of registers
 
  public:
-  // Sums begin with the bias of the 16 outputs, if there is one.
-  LayerProduct(const LayerOf<S>& layer, int column, const float* bias)
-      : weights_(layer.weights + 2 * column),
-        bias_(bias),
+  __attribute__((always_inline)) explicit LayerProduct(const LayerOf<S>& layer)
+      : all_weights_(layer.weights),
         weight_stride_(sizeof(MlpOperand<S>) * 2 * layer.stride()),
-        depth_((layer.n_in + kTileOperands - 1) / kTileOperands) {
+        depth_((layer.n_in + kTileOperands - 1) / kTileOperands) {}
+
+  // Which outputs.
+  __attribute__((always_inline)) void set_column(int column) {
+    weights_ = all_weights_ + 2 * column;
     if constexpr (kDepth >= 1) load_weights<kRight>(0);
-    if constexpr (kDepth == 2) load_weights<kRight + 2>(1);
   }
 
-  // The sums of 16 rows of x into registers.
-  __attribute__((always_inline)) void multiply(const MlpOperand<S>* x, int64_t x_bytes) const {
-    begin<kSum>(0);
-    if constexpr (kColumns == 2) begin<kSum + 1>(kTileRows);
-    if constexpr (kDepth >= 1) {
-      Tiles::template load<kLeft>(x, x_bytes);
-      if constexpr (kDepth == 2) Tiles::template load<kLeft + 1>(x + kTileOperands, x_bytes);
-      add<kLeft, kRight>();
-      if constexpr (kDepth == 2) add<kLeft + 1, kRight + 2>();
-    } else {
-      for (int k = 0; k < depth_; ++k) {
-        Tiles::template load<kLeft>(x + k * kTileOperands, x_bytes);
-        load_weights<kRight>(k);
-        add<kLeft, kRight>();
+  // Sums begin with `bias`, if it is not null.
+  template <int kSet>
+  __attribute__((always_inline)) void multiply(const MlpOperand<S>* x, int64_t x_bytes,
+                                               const float* bias = nullptr) const {
+    constexpr int kFirst = kSum + 2 * kSet, kSecond = kFirst + 1;
+    begin<kFirst>(bias);
+    if constexpr (kColumns == 2) begin<kSecond>(bias ? bias + kTileRows : nullptr);
+    Tiles::template load<kLeft>(x, x_bytes);
+    if constexpr (kDepth == 0) load_weights<kRight>(0);
+    add<kFirst, kRight>();
+    if constexpr (kColumns == 2) add<kSecond, kRight + 1>();
+    for (int k = 1; kDepth != 1 && k < (kDepth == 2 ? 2 : depth_); ++k) {
+      Tiles::template load<kLeft>(x + k * kTileOperands, x_bytes);
+      Tiles::template load<kNextRight>(weights(k), weight_stride_);
+      add<kFirst, kNextRight>();
+      if constexpr (kColumns == 2) {
+        Tiles::template load<kNextRight>(weights(k) + 2 * kTileRows, weight_stride_);
+        add<kSecond, kNextRight>();
       }
     }
   }
-  __attribute__((always_inline)) void store(float* to, int64_t row_bytes, int64_t next_column) const {
-    Tiles::template store<kSum>(to, row_bytes);
-    if constexpr (kColumns == 2) Tiles::template store<kSum + 1>(to + next_column, row_bytes);
+  template <int kSet>
+  __attribute__((always_inline)) void store(float* to, int64_t row_bytes) const {
+    Tiles::template store<kSum + 2 * kSet>(to, row_bytes);
+    if constexpr (kColumns == 2) Tiles::template store<kSum + 2 * kSet + 1>(to + kTileRows, row_bytes);
   }
 
  private:
   template <int kTo>
-  void begin(int column) const {
-    if (bias_) {
-      Tiles::template load<kTo>(bias_ + column, 0);  // the same in each row
+  __attribute__((always_inline)) void begin(const float* bias) const {
+    if (bias) {
+      Tiles::template load<kTo>(bias, 0);  // the same in each row
     } else {
       Tiles::template zero<kTo>();
     }
   }
-  template <int kTo>
-  void load_weights(int k) const {
-    const MlpOperand<S>* from = weights_ + k * kTileRows * (weight_stride_ / sizeof(MlpOperand<S>));
-    Tiles::template load<kTo>(from, weight_stride_);
-    if constexpr (kColumns == 2) Tiles::template load<kTo + 1>(from + 2 * kTileRows, weight_stride_);
+  __attribute__((always_inline)) const MlpOperand<S>* weights(int k) const {
+    return weights_ + k * kTileRows * (weight_stride_ / static_cast<int64_t>(sizeof(MlpOperand<S>)));
   }
-  template <int kA, int kB>
-  void add() const {
-    Tiles::template multiply_add<kSum, kA, kB>();
-    if constexpr (kColumns == 2) Tiles::template multiply_add<kSum + 1, kA, kB + 1>();
+  template <int kTo>
+  __attribute__((always_inline)) void load_weights(int k) const {
+    Tiles::template load<kTo>(weights(k), weight_stride_);
+    if constexpr (kColumns == 2) Tiles::template load<kTo + 1>(weights(k) + 2 * kTileRows, weight_stride_);
+  }
+  template <int kTo, int kB>
+  __attribute__((always_inline)) void add() const {
+    Tiles::template multiply_add<kTo, kLeft, kB>();
   }
 
-  const MlpOperand<S>* weights_;
-  const float* bias_;
+  const MlpOperand<S>*all_weights_, *weights_ = nullptr;
   int64_t weight_stride_;
   int depth_;
 };
 
-// use(row, sums) for each 16 rows of x, with their sums [16, 32] (the second half undefined if kColumns is
-// 1): vector instructions on one block, while the products of the next are under way.
+// Where a block of a layer's outputs lies: 16 rows of kColumns tiles.
+struct BlockAt {
+  int row, column;
+};
+
+// use(at, sums) for each block of columns [column, end), with its sums [16, 32] (the second half undefined if
+// kColumns is 1). While a block is multiplied, the one before is stored and the one before that used.
 template <class S, int kColumns, int kDepth, class Use>
-__attribute__((always_inline)) inline void for_each_block(const LayerProduct<S, kColumns, kDepth>& product,
-                                                          int rows, const MlpOperand<S>* x, int x_stride,
-                                                          const Use& use) {
+__attribute__((always_inline)) inline void for_each_block(const LayerOf<S>& layer, int column, int end,
+                                                          const int rows, const MlpOperand<S>* const x,
+                                                          const int x_stride, const Use& use) {
   alignas(64) float sums[2][2 * kTileSums];
+  LayerProduct<S, kColumns, kDepth> product(layer);
   const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride;
-  for (int row = 0; row < rows; row += kTileRows) {
-    product.multiply(x + static_cast<int64_t>(row) * x_stride, x_bytes);
-    if (row > 0) use(row - kTileRows, sums[(row / kTileRows - 1) % 2]);
-    product.store(sums[row / kTileRows % 2], 2 * kTileRowBytes, kTileRows);
+  const int n_blocks = rows / kTileRows * ((end - column) / (kColumns * kTileRows));
+  BlockAt next{0, column}, last[2] = {};
+  const auto step = [&](int i, auto set) __attribute__((always_inline)) {
+    constexpr int kSet = decltype(set)::value;
+    const BlockAt used = last[kSet];
+    if (i < n_blocks) {
+      if (next.row == 0) product.set_column(next.column);
+      product.template multiply<kSet>(x + static_cast<int64_t>(next.row) * x_stride, x_bytes);
+      last[kSet] = next;
+      next.row += kTileRows;
+      if (next.row == rows) next = {0, next.column + kColumns * kTileRows};
+    }
+    if (i >= 1 && i <= n_blocks) product.template store<1 - kSet>(sums[1 - kSet], 2 * kTileRowBytes);
+    if (i >= 2) use(used, sums[kSet]);
+  };
+  for (int i = 0; i < n_blocks + 2; i += 2) {
+    step(i, std::integral_constant<int, 0>{});
+    if (i + 1 < n_blocks + 2) step(i + 1, std::integral_constant<int, 1>{});
   }
-  use(rows - kTileRows, sums[(rows / kTileRows - 1) % 2]);
 }
 
-// run.columns<kColumns, kDepth>(column) for all tiles of n_out columns, in pairs while there are two.
+// run.columns<kColumns, kDepth>(first, end) for all tiles of n_out columns, in pairs while there are two.
 template <class Run>
 void for_each_column(int n_out, int n_in, const Run& run) {
-  const auto with_depth = [&](auto columns, int column) {
+  const auto with_depth = [&](auto columns, int first, int end) {
     constexpr int kColumns = decltype(columns)::value;
+    if (first == end) return;
     if (n_in <= kTileOperands) {
-      run.template columns<kColumns, 1>(column);
+      run.template columns<kColumns, 1>(first, end);
     } else if (n_in <= 2 * kTileOperands) {
-      run.template columns<kColumns, 2>(column);
+      run.template columns<kColumns, 2>(first, end);
     } else {
-      run.template columns<kColumns, 0>(column);
+      run.template columns<kColumns, 0>(first, end);
     }
   };
-  int column = 0;
-  for (; column + kTileRows < n_out; column += 2 * kTileRows) {
-    with_depth(std::integral_constant<int, 2>{}, column);
-  }
-  if (column < n_out) with_depth(std::integral_constant<int, 1>{}, column);
+  const int n_tiles = (n_out + kTileRows - 1) / kTileRows, pairs_end = n_tiles / 2 * 2 * kTileRows;
+  with_depth(std::integral_constant<int, 2>{}, 0, pairs_end);
+  with_depth(std::integral_constant<int, 1>{}, pairs_end, n_tiles * kTileRows);
 }
 
 template <class S, int kColumns>
@@ -135,56 +160,87 @@ __attribute__((always_inline)) inline typename S::V second_column(const float* s
   return kColumns == 2 ? S::load(sums + kTileRows) : S::zero();
 }
 
-// y = finish(bias + x weights): operands of the next layer, or sums as they are.
+// y = finish(x weights + bias): operands of the next layer, or sums as they are.
 template <class S, Finish kFinish>
 struct MatrixLayer {
-  static_assert(kFinish != Finish::kWherePositive, "MatrixDelta does that");
+  static_assert(kFinish == Finish::kRelu);
   const LayerOf<S>& layer;
   const MlpOperand<S>* x;
   int x_stride, rows;
-  LayerOut<S, kFinish>* y;
+  MlpOperand<S>* y;
   int y_stride;
 
   template <int kColumns, int kDepth>
-  __attribute__((noinline)) void columns(int column) const {
-    using A = MlpArithmetic<S>;
-    const bool varies = layer.bias_index;
-    const LayerProduct<S, kColumns, kDepth> product(layer, column,
-                                                    layer.bias && !varies ? layer.bias + column : nullptr);
-    if constexpr (kFinish == Finish::kNone) {
-      for (int row = 0; row < rows; row += kTileRows) {
-        product.multiply(x + static_cast<int64_t>(row) * x_stride, sizeof(MlpOperand<S>) * x_stride);
-        product.store(y + static_cast<int64_t>(row) * y_stride + column, sizeof(float) * y_stride, kTileRows);
-      }
+  __attribute__((noinline)) void columns(int first, int end) const {
+    const int64_t stride = layer.stride();
+    const float* const biases = layer.bias;
+    const auto bias_at = [=](int64_t at) __attribute__((always_inline)) {
+      return Biases{S::load(biases + at), kColumns == 2 ? S::load(biases + at + kTileRows) : S::zero()};
+    };
+    if (const int32_t* const index = layer.bias_index) {
+      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
+        return [=](int r) __attribute__((always_inline)) {
+          return bias_at(index[at.row + r] * stride + at.column);
+        };
+      });
     } else {
-      const auto finish = [&](const auto& value_of) __attribute__((always_inline)) {
-        for_each_block(product, rows, x, x_stride,
-                       [&](int row, const float* sums) __attribute__((always_inline)) {
-                         MlpOperand<S>* to = y + static_cast<int64_t>(row) * y_stride + column;
-#pragma GCC unroll 4
-                         for (int r = 0; r < kTileRows; ++r, to += y_stride) {
-                           const auto [low, high] = value_of(row + r, sums + 2 * kTileRows * r);
-                           A::store_row(to, A::round_row(S::relu(low), S::relu(high)));
-                         }
-                       });
-      };
-      using V = typename S::V;
-      struct Row {
-        V low, high;
-      };
-      if (varies) {
-        finish([&](int m, const float* sums) __attribute__((always_inline)) {
-          const float* bias =
-              layer.bias + static_cast<int64_t>(layer.bias_index[m]) * layer.stride() + column;
-          return Row{
-              S::add(S::load(sums), S::load(bias)),
-              kColumns == 2 ? S::add(S::load(sums + kTileRows), S::load(bias + kTileRows)) : S::zero()};
-        });
-      } else {
-        finish([&](int, const float* sums) __attribute__((always_inline)) {
-          return Row{S::load(sums), second_column<S, kColumns>(sums)};
-        });
+      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
+        return [b = bias_at(at.column)](int) __attribute__((always_inline)) { return b; };
+      });
+    }
+  }
+
+ private:
+  struct Biases {
+    typename S::V low, high;
+  };
+
+  // biases_of(at)(r) are those of row r of a block.
+  template <int kColumns, int kDepth, class BiasesOf>
+  __attribute__((always_inline)) void finish(int first, int end, const BiasesOf& biases_of) const {
+    using A = MlpArithmetic<S>;
+    MlpOperand<S>* const start = y;
+    const int64_t stride = y_stride;
+    const auto use = [=](const BlockAt& at, const float* sums) __attribute__((always_inline)) {
+      MlpOperand<S>* to = start + at.row * stride + at.column;
+      const auto biases = biases_of(at);
+#pragma GCC unroll 16
+      for (int r = 0; r < kTileRows; ++r) {
+        const Biases bias = biases(r);
+        const auto low = S::add(S::load(sums + 2 * kTileRows * r), bias.low);
+        const auto high = S::add(second_column<S, kColumns>(sums + 2 * kTileRows * r), bias.high);
+        A::store_row(to + r * stride, A::round_row(S::relu(low), S::relu(high)));
       }
+    };
+    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, x, x_stride, use);
+  }
+};
+
+template <class S>
+struct MatrixLayer<S, Finish::kNone> {
+  const LayerOf<S>& layer;  // without bias_index
+  const MlpOperand<S>* x;
+  int x_stride, rows;
+  float* y;
+  int y_stride;
+
+  template <int kColumns, int kDepth>
+  __attribute__((noinline)) void columns(int first, int end) const {
+    LayerProduct<S, kColumns, kDepth> product(layer);
+    const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride, y_bytes = sizeof(float) * y_stride;
+    for (int column = first; column < end; column += kColumns * kTileRows) {
+      product.set_column(column);
+      const auto block = [&](int row, auto set) __attribute__((always_inline)) {
+        product.template multiply<decltype(set)::value>(x + static_cast<int64_t>(row) * x_stride, x_bytes,
+                                                        layer.bias ? layer.bias + column : nullptr);
+        product.template store<decltype(set)::value>(y + static_cast<int64_t>(row) * y_stride + column, y_bytes);
+      };
+      int row = 0;
+      for (; row + kTileRows < rows; row += 2 * kTileRows) {
+        block(row, std::integral_constant<int, 0>{});
+        block(row + kTileRows, std::integral_constant<int, 1>{});
+      }
+      if (row < rows) block(row, std::integral_constant<int, 0>{});
     }
   }
 };
