@@ -121,12 +121,11 @@ struct MlpForwardBuffers {
 template <class T, class Operand>
 struct MlpDeltaBuffers {
   T* delta[2];
-  Operand *rows[2], *columns, *inputs;  // see mlp_backward_tile and matrix_backward_tile
+  Operand *rows, *columns, *inputs;  // see mlp_backward_tile
 
   MlpDeltaBuffers(int widest, Scratch<T>& memory) {
     for (T*& each : delta) each = memory.take(tile_size<Operand>(widest));
-    for (Operand** each : {&rows[0], &rows[1], &columns, &inputs})
-      *each = take_tile<T, Operand>(memory, widest);
+    for (Operand** each : {&rows, &columns, &inputs}) *each = take_tile<T, Operand>(memory, widest);
   }
 };
 

@@ -58,7 +58,7 @@ void vector_backward_tile(const NetGradTask<typename S::T, MlpOperand<S>>& net, 
     const MlpOperands<S> input =
         l == 0 ? x : MlpOperands<S>{hidden[l - 1], operand_padded<MlpOperand<S>>(s.d_hidden)};
     const MlpOperands<S> delta_rows =
-        tile_operands<S>(delta, out_stride, kMlpTile, out_stride, Padding::kWanted, b.rows[0]);
+        tile_operands<S>(delta, out_stride, kMlpTile, out_stride, Padding::kWanted, b.rows);
     const MlpOperands<S> columns = side_by_side<S>(delta_rows, out_stride, b.columns);
     const MlpOperands<S> inputs = side_by_side<S>(input, in_width, b.inputs);
     weight_grad_tile<S>(columns.data, columns.stride, s.out(l), inputs.data, inputs.stride, in_width,
@@ -87,7 +87,7 @@ void matrix_backward_tile(const NetGradTask<float, MlpOperand<S>>& net, const Ml
 
 // From delta = dL/dz of the last layer, [rows, padded d_out], and the layers' operands to the sums of
 // gradients, which are added to, and to the input's gradient. `conditions` [rows] or null, as in the
-// forward pass. Overwrites the buffers, of which delta may be one.
+// forward pass. Overwrites the buffers, of which delta may be one, and the hidden layers.
 template <class S>
 void mlp_backward_tile(const NetGradTask<typename S::T, MlpOperand<S>>& net, const MlpOperands<S>& x,
                        MlpOperand<S>* const* hidden, const int32_t* conditions, const typename S::T* delta,

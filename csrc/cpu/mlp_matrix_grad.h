@@ -74,77 +74,69 @@ void round_deltas(const float* delta, int stride, int rows, const BiasSums& sums
   }
 }
 
-// The deltas of the layer below one with the weights of `layer`, as operands: zero where the mask, its
-// output, is not positive.
+// The deltas of the layer below one with the weights of `layer`, as operands: zero where that layer's output
+// is not positive. They take its place.
 template <class S>
 struct MatrixDelta {
   const LayerOf<S>& layer;
   const MlpOperand<S>* delta;
   int stride, rows;
-  const BiasSums& sums;
-  MlpOperand<S>* to;
+  BiasSums sums;
+  MlpOperand<S>* output;
 
   template <int kColumns, int kDepth>
   __attribute__((noinline)) void columns(int first, int end) const {
     using A = MlpArithmetic<S>;
-    const int64_t to_stride = operand_padded<MlpOperand<S>>(layer.n_out);
-    const MlpOperand<S>* const masks = layer.mask;
-    MlpOperand<S>* const start = to;
+    const int64_t row_stride = operand_padded<MlpOperand<S>>(layer.n_out);
+    MlpOperand<S>* const start = output;
     const BiasSums bias_sums = sums;
     const int sums_width = layer.stride();
     const auto use = [=](const BlockAt& at, const float* block) __attribute__((always_inline)) {
       RunningBiasSums<S> running(bias_sums, sums_width, at.column, kColumns == 2, at.row);
-      const int64_t offset = at.row * to_stride + at.column;
+      MlpOperand<S>* const first_row = start + at.row * row_stride + at.column;
 #pragma GCC unroll 16
       for (int r = 0; r < kTileRows; ++r) {
-        const auto mask = A::positive(A::load_row(masks + offset + r * to_stride));
+        MlpOperand<S>* const row = first_row + r * row_stride;
+        const auto mask = A::positive(A::load_row(row));
         const auto low = S::load(block + 2 * kTileRows * r);
         const auto high = second_column<S, kColumns>(block + 2 * kTileRows * r);
         running.move_to(at.row + r);
         running.low = A::add_low(mask, running.low, low);
         running.high = A::add_high(mask, running.high, high);
-        A::store_row(start + offset + r * to_stride, A::keep(mask, A::round_row(low, high)));
+        A::store_row(row, A::keep(mask, A::round_row(low, high)));
       }
     };
     for_each_block<S, kColumns, kDepth>(layer, first, end, rows, delta, stride, use);
   }
 };
 
-// from [rows, stride] -> to[stride / 16][rows / 32]: 16 x 32 of each, transposed. Rows of a tile register are
-// columns of `from`, with 32 samples in each.
+// Two tiles of 16 columns of `from` [rows, stride], transposed: [2][rows / 32][16][32]. Rows of a tile
+// register are columns of `from`, with 32 samples in each.
 template <class S>
-void transpose_rows(const MlpOperand<S>* from, int stride, int rows, int width, MlpOperand<S>* to) {
+void transpose_rows(const MlpOperand<S>* from, int64_t stride, int rows, MlpOperand<S>* to) {
   using A = MlpArithmetic<S>;
   constexpr int kTileSize = kTileRows * kTileOperands;
-  const int blocks = rows / kTileOperands;
-  for (int column = 0; column < width; column += kTileOperands) {
-    for (int block = 0; block < blocks; ++block) {
-      const MlpOperand<S>* row = from + static_cast<int64_t>(block) * kTileOperands * stride + column;
-      MlpOperand<S>* here = to + (column / kTileRows * blocks + block) * kTileSize;
-      MlpOperand<S>* next = here + blocks * kTileSize;
-      const auto write = [&](auto& pairs, int first) __attribute__((always_inline)) {
-        A::transpose(pairs);
-#pragma GCC unroll 16
-        for (int i = 0; i < kTileRows; ++i) {
-          const int at = i / 4 * 8 + i % 4 + first;  // the column of the i-th pair: see pairs_low
-          if (at < kTileRows) A::store_row(here + at * kTileOperands, pairs[i]);
-          if (at >= kTileRows && column + kTileRows < width) {
-            A::store_row(next + (at - kTileRows) * kTileOperands, pairs[i]);
-          }
-        }
-      };
-      typename A::Row pairs[kTileRows];
+  for (int m = 0; m < rows; m += kTileOperands, from += kTileOperands * stride, to += kTileSize) {
+    const auto write = [&](auto& pairs, int first) __attribute__((always_inline)) {
+      A::transpose(pairs);
 #pragma GCC unroll 16
       for (int i = 0; i < kTileRows; ++i) {
-        pairs[i] = A::pairs_low(A::load_row(row + 2 * i * stride), A::load_row(row + (2 * i + 1) * stride));
+        const int column = i / 4 * 8 + i % 4 + first;  // of the i-th pair: see pairs_low
+        A::store_row(to + column / kTileRows * kTileRows * rows + column % kTileRows * kTileOperands,
+                     pairs[i]);
       }
-      write(pairs, 0);
+    };
+    typename A::Row pairs[kTileRows];
 #pragma GCC unroll 16
-      for (int i = 0; i < kTileRows; ++i) {
-        pairs[i] = A::pairs_high(A::load_row(row + 2 * i * stride), A::load_row(row + (2 * i + 1) * stride));
-      }
-      write(pairs, 4);
+    for (int i = 0; i < kTileRows; ++i) {
+      pairs[i] = A::pairs_low(A::load_row(from + 2 * i * stride), A::load_row(from + (2 * i + 1) * stride));
     }
+    write(pairs, 0);
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+      pairs[i] = A::pairs_high(A::load_row(from + 2 * i * stride), A::load_row(from + (2 * i + 1) * stride));
+    }
+    write(pairs, 4);
   }
 }
 
@@ -197,17 +189,18 @@ __attribute__((noinline)) void matrix_weight_grad(const MlpOperand<S>* delta, co
   if constexpr (kOut == 2 && kIn == 2) Tiles::template store<kSum + 3>(below + kTileRows, row_bytes);
 }
 
-// grad [n_out, n_in] += delta^T x, from transpose_rows and pair_rows; both widths are whole tiles.
+// grad [n_out, n_in] += delta^T x, with x from pair_rows; both widths are whole tiles. `columns` is memory
+// for two tiles of 16 columns of deltas.
 template <class S>
-void matrix_weight_grads(const MlpOperand<S>* delta, int n_out, const MlpOperand<S>* x, int n_in, int rows,
-                         float* grad) {
+void matrix_weight_grads(const MlpOperand<S>* delta, int stride, int n_out, const MlpOperand<S>* x, int n_in,
+                         int rows, float* grad, MlpOperand<S>* columns) {
   for (int n = 0; n < n_out; n += 2 * kTileRows) {
+    transpose_rows<S>(delta + n, stride, rows, columns);
     for (int k = 0; k < n_in; k += 2 * kTileRows) {
       const bool two_out = n + kTileRows < n_out, two_in = k + kTileRows < n_in;
       const auto run = two_out ? (two_in ? matrix_weight_grad<S, 2, 2> : matrix_weight_grad<S, 2, 1>)
                                : (two_in ? matrix_weight_grad<S, 1, 2> : matrix_weight_grad<S, 1, 1>);
-      run(delta + static_cast<int64_t>(n) * rows, x + static_cast<int64_t>(k) * rows, rows,
-          grad + static_cast<int64_t>(n) * n_in + k, n_in);
+      run(columns, x + static_cast<int64_t>(k) * rows, rows, grad + static_cast<int64_t>(n) * n_in + k, n_in);
     }
   }
 }
@@ -223,21 +216,21 @@ void matrix_backward_tile(const NetGradTask<float, MlpOperand<S>>& net, const Ml
     return l > 0 ? BiasSums{net.sums.data + net.sums.biases_at(l), nullptr, 0}
                  : BiasSums{net.folded, conditions, net.first_row};
   };
-  Operand *delta = b.rows[0], *next = b.rows[1];
-  round_deltas<S>(last_delta, mlp_padded(s.d_out), rows, bias_sums(s.n_hidden), delta);
+  round_deltas<S>(last_delta, mlp_padded(s.d_out), rows, bias_sums(s.n_hidden), b.rows);
+  const Operand* delta = b.rows;
   for (int l = s.n_hidden; l >= 0; --l) {
     const int n_out = mlp_padded(s.out(l)), n_in = mlp_padded(s.in(l));
     const int stride = operand_padded<Operand>(n_out);
     const MlpOperands<S> input =
         l == 0 ? x : MlpOperands<S>{hidden[l - 1], operand_padded<Operand>(s.d_hidden)};
-    transpose_rows<S>(delta, stride, rows, n_out, b.columns);
     pair_rows<S>(input.data, input.stride, rows, n_in, b.inputs);
-    matrix_weight_grads<S>(b.columns, n_out, b.inputs, n_in, rows, net.sums.data + net.sums.weights_at(l));
-    const LayerOf<S> layer{net.weights.weights(l), nullptr, nullptr, input.data, s.out(l), n_in};
+    matrix_weight_grads<S>(delta, stride, n_out, b.inputs, n_in, rows, net.sums.data + net.sums.weights_at(l),
+                           b.columns);
+    const LayerOf<S> layer{net.weights.weights(l), nullptr, nullptr, nullptr, s.out(l), n_in};
     if (l > 0) {
-      const BiasSums sums = bias_sums(l - 1);
-      for_each_column(n_in, s.out(l), MatrixDelta<S>{layer, delta, stride, rows, sums, next});
-      std::swap(delta, next);
+      for_each_column(n_in, s.out(l),
+                      MatrixDelta<S>{layer, delta, stride, rows, bias_sums(l - 1), hidden[l - 1]});
+      delta = hidden[l - 1];
     } else if (grad_x.to) {
       matrix_layer_tile<S, Finish::kNone>(layer, delta, stride, grad_x.to, grad_x.stride, rows);
     }

@@ -179,9 +179,8 @@ struct MatrixLayer {
     };
     if (const int32_t* const index = layer.bias_index) {
       finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
-        return [=](int r) __attribute__((always_inline)) {
-          return bias_at(index[at.row + r] * stride + at.column);
-        };
+        return [=](int r)
+                   __attribute__((always_inline)) { return bias_at(index[at.row + r] * stride + at.column); };
       });
     } else {
       finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
@@ -233,7 +232,8 @@ struct MatrixLayer<S, Finish::kNone> {
       const auto block = [&](int row, auto set) __attribute__((always_inline)) {
         product.template multiply<decltype(set)::value>(x + static_cast<int64_t>(row) * x_stride, x_bytes,
                                                         layer.bias ? layer.bias + column : nullptr);
-        product.template store<decltype(set)::value>(y + static_cast<int64_t>(row) * y_stride + column, y_bytes);
+        product.template store<decltype(set)::value>(y + static_cast<int64_t>(row) * y_stride + column,
+                                                     y_bytes);
       };
       int row = 0;
       for (; row + kTileRows < rows; row += 2 * kTileRows) {
