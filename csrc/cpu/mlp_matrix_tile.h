@@ -160,7 +160,7 @@ __attribute__((always_inline)) inline typename S::V second_column(const float* s
   return kColumns == 2 ? S::load(sums + kTileRows) : S::zero();
 }
 
-// y = finish(x weights + bias): operands of the next layer, or sums as they are.
+// y = finish(x weights + bias): operands of the next layer, which need a bias, or sums as they are.
 template <class S, Finish kFinish>
 struct MatrixLayer {
   static_assert(kFinish == Finish::kRelu);

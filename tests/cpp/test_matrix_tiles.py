@@ -10,7 +10,8 @@ from nerfad import _native
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "tests/cpp/matrix_tile_test.cpp", ROOT / "csrc/cpu/isa.cpp")
-AMX_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
+VECTOR_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16")
+AMX_FLAGS = (*VECTOR_FLAGS, "-mamx-tile", "-mamx-bf16")
 
 
 @pytest.mark.parametrize("registers", ["emulated", "real"])

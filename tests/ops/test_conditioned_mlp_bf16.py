@@ -32,7 +32,8 @@ def isa(request):
 
 
 # Another order of the same sum may round to the neighbouring bfloat16, a part in 256, and so flip a unit or
-# move all that follows: most outputs are equal to float32, a few are off. Eight layers multiply the few.
+# move all that follows: most samples are equal to float32, a few are off. Eight layers multiply the few. One
+# sample of a thousand whose unit is flipped moves the norm of a gradient by a hundredth.
 @pytest.mark.parametrize("name", SPECS)
 def test_matches_reference(isa, name):
     spec = SPECS[name]
@@ -41,14 +42,15 @@ def test_matches_reference(isa, name):
     error = (got - expected).abs() / expected.abs().max()
     assert (error > 1e-5).float().mean() < (0.05 if spec.n_hidden > 4 else 0.01)
     assert error.max() < 2e-2
-    for a, b in zip(
-        gradients(kernels_in_bf16, spec, inputs), gradients(reference_in_bf16, spec, inputs), strict=True
-    ):
+    ours, theirs = gradients(kernels_in_bf16, spec, inputs), gradients(reference_in_bf16, spec, inputs)
+    for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
-        assert relative_error(a, b) < (2e-2 if spec.n_hidden > 4 else 2e-3)
+        assert relative_error(a, b) < 2e-2
+    samples_off = (ours[0] - theirs[0]).norm(dim=1) > 1e-4 * theirs[0].norm(dim=1).mean()
+    assert samples_off.float().mean() < (0.05 if spec.n_hidden > 4 else 0.01)
 
 
-@pytest.mark.parametrize("n_samples", [0, 1, 47, 48, 49])
+@pytest.mark.parametrize("n_samples", [0, 1, 47, 48, 49, 95, 96, 97])
 def test_any_number_of_samples(isa, n_samples):
     spec = SPECS["density"]
     inputs = make_inputs(spec, n_samples)
