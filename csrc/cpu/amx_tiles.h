@@ -1,7 +1,7 @@
 // The processor's AMX tile registers as mlp_matrix_tile.h wants them. Inline assembly: compilers' intrinsics
 // are macros that take register numbers as text, not as template arguments.
 #pragma once
-#include "mlp_matrix_tile.h"
+#include "mlp_matrix_grad.h"
 
 namespace nerfad {
 namespace {
@@ -19,8 +19,8 @@ struct AmxTiles {
       static_assert(sizeof(config) == 64);
       config.palette = 1;
       for (int i = 0; i < kTileRegisters; ++i) {
-        config.row_bytes[i] = kTileShapes[i].row_bytes;
-        config.rows[i] = kTileShapes[i].rows;
+        config.row_bytes[i] = kTileRowBytes;
+        config.rows[i] = kTileRows;
       }
       __asm__ volatile("ldtilecfg %0" : : "m"(config));
     }

@@ -74,15 +74,22 @@ const MlpKernels<float, BFloat16>& mlp_kernels_amx();
 
 constexpr int kMaxHiddenLayers = 16;
 
+// Values in a tile of a network with these operands.
+template <class Operand>
+constexpr int64_t tile_size(int width) {
+  return static_cast<int64_t>(kLargestTile<Operand>) * mlp_padded(width);
+}
+
 // A tile's operands, in elements of T.
 template <class T, class Operand>
-constexpr int64_t tile_size(int width) {
-  return static_cast<int64_t>(kMlpTile) * operand_padded<Operand>(width) * sizeof(Operand) / sizeof(T);
+constexpr int64_t operand_tile_size(int width) {
+  return static_cast<int64_t>(kLargestTile<Operand>) * operand_padded<Operand>(width) * sizeof(Operand) /
+         sizeof(T);
 }
 
 template <class T, class Operand>
 Operand* take_tile(Scratch<T>& memory, int width) {
-  return reinterpret_cast<Operand*>(memory.take(tile_size<T, Operand>(width)));
+  return reinterpret_cast<Operand*>(memory.take(operand_tile_size<T, Operand>(width)));
 }
 
 inline int mlp_widest(const MlpShape& s) {
@@ -98,15 +105,15 @@ struct MlpForwardBuffers {
   T* out;
 
   static int64_t size(const MlpShape& s) {
-    return aligned_count(2 * tile_size<T, Operand>(s.d_hidden) + tile_size<T, Operand>(s.d_in) +
-                         tile_size<T, T>(s.d_out));
+    return aligned_count(2 * operand_tile_size<T, Operand>(s.d_hidden) +
+                         operand_tile_size<T, Operand>(s.d_in) + tile_size<Operand>(s.d_out));
   }
   MlpForwardBuffers(const MlpShape& s, T* memory) {
-    const int64_t tile = tile_size<T, Operand>(s.d_hidden);
+    const int64_t tile = operand_tile_size<T, Operand>(s.d_hidden);
     for (int l = 0; l < s.n_hidden; ++l) hidden[l] = reinterpret_cast<Operand*>(memory + (l % 2) * tile);
     memory += 2 * tile;
     x = reinterpret_cast<Operand*>(memory);
-    out = memory + tile_size<T, Operand>(s.d_in);
+    out = memory + operand_tile_size<T, Operand>(s.d_in);
   }
 };
 
@@ -114,10 +121,10 @@ struct MlpForwardBuffers {
 template <class T, class Operand>
 struct MlpDeltaBuffers {
   T* delta[2];
-  Operand *rows, *columns, *inputs;  // see tile_operands and side_by_side
+  Operand *rows, *columns, *inputs;  // see mlp_backward_tile
 
   MlpDeltaBuffers(int widest, Scratch<T>& memory) {
-    for (T*& each : delta) each = memory.take(tile_size<T, T>(widest));
+    for (T*& each : delta) each = memory.take(tile_size<Operand>(widest));
     for (Operand** each : {&rows, &columns, &inputs}) *each = take_tile<T, Operand>(memory, widest);
   }
 };
@@ -141,8 +148,8 @@ struct MlpBackwardBuffers {
   MlpBackwardBuffers(const MlpShape& s, Scratch<T>& memory) : deltas(mlp_widest(s), memory) {
     for (int l = 0; l < s.n_hidden; ++l) hidden[l] = take_tile<T, Operand>(memory, s.d_hidden);
     x = take_tile<T, Operand>(memory, s.d_in);
-    out = memory.take(tile_size<T, T>(s.d_out));
-    grad_x = memory.take(tile_size<T, T>(s.d_in));
+    out = memory.take(tile_size<Operand>(s.d_out));
+    grad_x = memory.take(tile_size<Operand>(s.d_in));
   }
 };
 

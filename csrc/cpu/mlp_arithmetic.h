@@ -3,6 +3,8 @@
 // to even) and add up the exact products in float32. Biases, folded conditions, outputs and the sums of
 // gradients are float32 in all of them.
 #pragma once
+#include <algorithm>
+
 #include "mlp_pack.h"
 #include "simd.h"
 
@@ -18,7 +20,8 @@ struct MlpArithmetic {
   static constexpr int kDepth = kOperandDepth<Operand>;  // operands in a lane, multiplied and added at once
   static constexpr bool kRounds = false;
   static constexpr bool kMatrixTiles = false;
-  struct Scope {};  // lives as long as a thread uses the tile kernels
+  static constexpr int kTile = kMlpTile;  // samples that a task takes at a time, at most
+  struct Scope {};                        // lives as long as a thread uses the tile kernels
   static OperandVector load(const Operand* p) { return S::load(p); }
   static OperandVector broadcast(const Operand* p) { return S::broadcast(*p); }
   static V multiply_add(OperandVector a, OperandVector b, V sum) { return S::multiply_add(a, b, sum); }
@@ -57,6 +60,7 @@ struct MlpArithmetic<Avx512Bf16> {
   static constexpr int kDepth = kOperandDepth<Operand>;
   static constexpr bool kRounds = true;
   static constexpr bool kMatrixTiles = false;
+  static constexpr int kTile = kMlpTile;
   struct Scope {};
   static OperandVector load(const Operand* p) { return (__m512bh)_mm512_loadu_si512(p); }
   static OperandVector broadcast(const Operand* p) {
@@ -79,32 +83,82 @@ struct MlpArithmetic<Avx512Bf16> {
     const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)));
     _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
   }
+
+  // Matrix tiles take rows of 32 operands.
+  using Row = __m512i;
+  using RowMask = __mmask32;
+  static Row load_row(const Operand* p) { return _mm512_loadu_si512(p); }
+  static void store_row(Operand* p, Row row) { _mm512_storeu_si512(p, row); }
+  static Row round_row(V low, V high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+  static RowMask positive(Row row) { return _mm512_cmpgt_epi16_mask(row, _mm512_setzero_si512()); }
+  static Row keep(RowMask mask, Row row) { return _mm512_maskz_mov_epi16(mask, row); }
+  static V add_low(RowMask mask, V sum, V v) {
+    return _mm512_mask_add_ps(sum, static_cast<__mmask16>(mask), sum, v);
+  }
+  static V add_high(RowMask mask, V sum, V v) {
+    return _mm512_mask_add_ps(sum, static_cast<__mmask16>(mask >> 16), sum, v);
+  }
+  // Two samples side by side, in the order that is cheapest: lane l of `low` has the pairs of columns 8 l to
+  // 8 l + 3, and that of `high` the next four.
+  static Row pairs_low(Row even, Row odd) { return _mm512_unpacklo_epi16(even, odd); }
+  static Row pairs_high(Row even, Row odd) { return _mm512_unpackhi_epi16(even, odd); }
+  // The same in the order of columns: of the first or last 16.
+  static Row first_pairs(Row low, Row high) {
+    return _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
+  }
+  static Row last_pairs(Row low, Row high) {
+    return _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+  }
+  // 16 x 16 pairs.
+  __attribute__((always_inline)) static void transpose(Row (&r)[16]) {
+    Row t[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+      const Row a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+      const Row c = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), d = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+      t[i] = _mm512_unpacklo_epi64(a, c), t[i + 1] = _mm512_unpackhi_epi64(a, c);
+      t[i + 2] = _mm512_unpacklo_epi64(b, d), t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {  // lane l of t[i + 4 j] has rows 4 j to 4 j + 3 of column 4 l + i
+      const Row a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88),
+                b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
+      const Row c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
+      const Row d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+      r[i] = _mm512_shuffle_i32x4(a, c, 0x88), r[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+      r[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88), r[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+  }
 };
 #endif
 
 template <class S>
 using MlpOperand = typename MlpArithmetic<S>::Operand;
 
-// A tile [kMlpTile, stride] of operands.
+// Rows that the tile kernels run over for n samples.
+template <class S>
+constexpr int tile_rows(int n) {
+  using A = MlpArithmetic<S>;
+  if constexpr (A::kMatrixTiles) {
+    return (n + A::kRowStep - 1) / A::kRowStep * A::kRowStep;
+  } else {
+    return kMlpTile;
+  }
+}
+
+// A tile [rows, stride] of operands.
 template <class S>
 struct MlpOperands {
   const MlpOperand<S>* data;
   int stride;
 };
 
-// The first n rows of a tile [kMlpTile, width] as operands, zero behind them and up to the padded width; the
-// tile itself where it is whole and nothing is rounded (and, if the padding is `wanted`, is none).
-enum class Padding { kUnread, kWanted };
+// The first n rows of a tile [rows, width] as operands, zero behind them and up to the stride.
 template <class S>
-MlpOperands<S> tile_operands(const typename S::T* from, int from_stride, int n, int width, Padding padding,
-                             MlpOperand<S>* memory) {
+void round_rows(const typename S::T* from, int from_stride, int n, int width, int rows, MlpOperand<S>* to,
+                int stride) {
   using A = MlpArithmetic<S>;
-  if constexpr (!A::kRounds) {
-    if (n == kMlpTile && (padding == Padding::kUnread || width % kMlpPad == 0)) return {from, from_stride};
-  }
-  const int stride = operand_padded<MlpOperand<S>>(width);
-  for (int m = 0; m < kMlpTile; ++m, from += from_stride) {
-    MlpOperand<S>* to = memory + m * stride;
+  for (int m = 0; m < rows; ++m, from += from_stride, to += stride) {
     int k = 0;
     if (m < n) {
       for (; k + S::kWidth <= width; k += S::kWidth) A::store(to + k, S::load(from + k));
@@ -114,6 +168,41 @@ MlpOperands<S> tile_operands(const typename S::T* from, int from_stride, int n, 
       }
     }
     for (; k < stride; k += S::kWidth) A::store(to + k, S::zero());
+  }
+}
+
+// The same for matrix tiles, which read 32 columns at a time: what is written at once is read at once.
+template <class S>
+void round_whole_rows(const typename S::T* from, int from_stride, int n, int width, int rows,
+                      MlpOperand<S>* to, int stride) {
+  using A = MlpArithmetic<S>;
+  const auto lanes = [&](int k) { return std::clamp(width - k, 0, S::kWidth); };
+  for (int k = 0; k < stride; k += 2 * S::kWidth) {
+    const int low = lanes(k), high = lanes(k + S::kWidth);
+    for (int m = 0; m < n; ++m) {
+      const typename S::T* row = from + static_cast<int64_t>(m) * from_stride + k;
+      A::store_row(to + m * stride + k,
+                   A::round_row(S::load_first(row, low), S::load_first(row + S::kWidth, high)));
+    }
+    for (int m = n; m < rows; ++m) A::store_row(to + m * stride + k, A::round_row(S::zero(), S::zero()));
+  }
+}
+
+// A tile of operands; the given one where it is whole and nothing is rounded (and, if the padding is
+// `wanted`, is none).
+enum class Padding { kUnread, kWanted };
+template <class S>
+MlpOperands<S> tile_operands(const typename S::T* from, int from_stride, int n, int width, Padding padding,
+                             MlpOperand<S>* memory, int rows = kMlpTile) {
+  using A = MlpArithmetic<S>;
+  if constexpr (!A::kRounds) {
+    if (n == rows && (padding == Padding::kUnread || width % kMlpPad == 0)) return {from, from_stride};
+  }
+  const int stride = operand_padded<MlpOperand<S>>(width);
+  if constexpr (A::kMatrixTiles) {
+    round_whole_rows<S>(from, from_stride, n, width, rows, memory, stride);
+  } else {
+    round_rows<S>(from, from_stride, n, width, rows, memory, stride);
   }
   return {memory, stride};
 }

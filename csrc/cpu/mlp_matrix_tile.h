@@ -1,31 +1,17 @@
 // Layers on matrix-tile instructions (AMX, TDPBF16PS): 16 x 16 sums of products of bfloat16 pairs, on the
 // same memory layouts as the vector code of mlp_tile.h. `Tiles` is the register file: the processor's in
-// conditioned_mlp.amx.cpp, an emulation in tests/cpp/matrix_tile_test.cpp. The code has run over the
-// emulation only: no AMX hardware was at hand.
+// conditioned_mlp.amx.cpp, an emulation in tests/cpp/matrix_tile_test.cpp, which runs over both.
 #pragma once
 #include "mlp_tile.h"
 
 namespace nerfad {
 namespace {
 
-constexpr int kTileRows = 16;       // of a full tile register
-constexpr int kTileRowBytes = 64;   // 16 sums, or 16 pairs of operands
-constexpr int kTilePairs = 16;      // pairs that a layer multiplies at once
-constexpr int kGradTilePairs = 12;  // pairs of samples that a weight gradient multiplies at once
-constexpr int kSamplePairs = kMlpTile / 2;
-static_assert(kMlpTile == 3 * kTileRows && kSamplePairs % kGradTilePairs == 0);
-
-// Tile registers and their shapes. The operands of weight gradients have their own: a tile of samples is not
-// whole registers deep.
-enum TileRegister { kSum0, kSum1, kSum2, kLeft, kRight, kGradLeft, kGradRight, kTileRegisters };
-struct TileShape {
-  uint8_t rows, row_bytes;
-};
-constexpr TileShape kTileShapes[kTileRegisters] = {
-    {kTileRows, kTileRowBytes},      {kTileRows, kTileRowBytes},  {kTileRows, kTileRowBytes},
-    {kTileRows, kTileRowBytes},      {kTilePairs, kTileRowBytes}, {kTileRows, 4 * kGradTilePairs},
-    {kGradTilePairs, kTileRowBytes},
-};
+constexpr int kTileRows = 16;                     // of a tile register
+constexpr int kTileRowBytes = 64;                 // 16 sums, or 16 pairs of operands
+constexpr int kTileOperands = 32;                 // in a row
+constexpr int kTileSums = kTileRows * kTileRows;  // in a register
+constexpr int kTileRegisters = 8;
 
 // Arithmetic of Pairs (bfloat16 in pairs) with the products on Tiles.
 template <class Pairs, class TileFile>
@@ -34,114 +20,235 @@ struct MatrixTiles : Pairs {};
 template <class Pairs, class TileFile>
 struct MlpArithmetic<MatrixTiles<Pairs, TileFile>> : MlpArithmetic<Pairs> {
   static constexpr bool kMatrixTiles = true;
+  static constexpr int kTile = kLargestTile<BFloat16>;
+  static constexpr int kRowStep = kTileOperands;  // a weight gradient multiplies so many samples at once
   using Tiles = TileFile;
   using Scope = typename Tiles::Scope;
 };
 
-// y = finish(bias + sums) for 16 columns of a layer; sums is [kMlpTile, 16].
-template <class S, Finish kFinish>
-void finish_columns(const LayerOf<S>& layer, int column, const float* sums, LayerOut<S, kFinish>* y,
-                    int y_stride) {
-  using A = MlpArithmetic<S>;
-  const int mask_stride = operand_padded<MlpOperand<S>>(layer.n_out);
-  for (int m = 0; m < kMlpTile; ++m) {
-    const int64_t bias_row = layer.bias_index ? layer.bias_index[m] : 0;
-    for (int n = 0; n < kTileRows; n += S::kWidth) {
-      const int at = column + n;
-      auto value = S::load(sums + m * kTileRows + n);
-      if (layer.bias) value = S::add(value, S::load(layer.bias + bias_row * layer.stride() + at));
-      LayerOut<S, kFinish>* to = y + static_cast<int64_t>(m) * y_stride + at;
-      if constexpr (kFinish == Finish::kRelu) {
-        A::store(to, S::relu(value));
-      } else if constexpr (kFinish == Finish::kWherePositive) {
-        S::store(to, A::keep_where_positive(value, layer.mask + m * mask_stride + at));
-      } else {
-        S::store(to, value);
+// The products of 16 rows at a time with kColumns tiles of 16 outputs. Two sets of registers take turns, so
+// that one block's sums can be stored while the next ones are made. The layer is kDepth tiles deep, or deeper
+// than two: zero.
+template <class S, int kColumns, int kDepth>
+class LayerProduct {
+  static_assert(S::kWidth == kTileRows);
+  using Tiles = typename MlpArithmetic<S>::Tiles;
+  enum { kSum = 0, kLeft = 4, kRight = 5, kNextRight = 7 };  // the first of each kind of registers
+
+ public:
+  __attribute__((always_inline)) explicit LayerProduct(const LayerOf<S>& layer)
+      : all_weights_(layer.weights),
+        weight_stride_(sizeof(MlpOperand<S>) * 2 * layer.stride()),
+        depth_((layer.n_in + kTileOperands - 1) / kTileOperands) {}
+
+  // Which outputs.
+  __attribute__((always_inline)) void set_column(int column) {
+    weights_ = all_weights_ + 2 * column;
+    if constexpr (kDepth >= 1) load_weights<kRight>(0);
+  }
+
+  // Sums begin with `bias`, if it is not null.
+  template <int kSet>
+  __attribute__((always_inline)) void multiply(const MlpOperand<S>* x, int64_t x_bytes,
+                                               const float* bias = nullptr) const {
+    constexpr int kFirst = kSum + 2 * kSet, kSecond = kFirst + 1;
+    begin<kFirst>(bias);
+    if constexpr (kColumns == 2) begin<kSecond>(bias ? bias + kTileRows : nullptr);
+    Tiles::template load<kLeft>(x, x_bytes);
+    if constexpr (kDepth == 0) load_weights<kRight>(0);
+    add<kFirst, kRight>();
+    if constexpr (kColumns == 2) add<kSecond, kRight + 1>();
+    for (int k = 1; kDepth != 1 && k < (kDepth == 2 ? 2 : depth_); ++k) {
+      Tiles::template load<kLeft>(x + k * kTileOperands, x_bytes);
+      Tiles::template load<kNextRight>(weights(k), weight_stride_);
+      add<kFirst, kNextRight>();
+      if constexpr (kColumns == 2) {
+        Tiles::template load<kNextRight>(weights(k) + 2 * kTileRows, weight_stride_);
+        add<kSecond, kNextRight>();
       }
     }
   }
+  template <int kSet>
+  __attribute__((always_inline)) void store(float* to, int64_t row_bytes) const {
+    Tiles::template store<kSum + 2 * kSet>(to, row_bytes);
+    if constexpr (kColumns == 2) Tiles::template store<kSum + 2 * kSet + 1>(to + kTileRows, row_bytes);
+  }
+
+ private:
+  template <int kTo>
+  __attribute__((always_inline)) void begin(const float* bias) const {
+    if (bias) {
+      Tiles::template load<kTo>(bias, 0);  // the same in each row
+    } else {
+      Tiles::template zero<kTo>();
+    }
+  }
+  __attribute__((always_inline)) const MlpOperand<S>* weights(int k) const {
+    return weights_ + k * kTileRows * (weight_stride_ / static_cast<int64_t>(sizeof(MlpOperand<S>)));
+  }
+  template <int kTo>
+  __attribute__((always_inline)) void load_weights(int k) const {
+    Tiles::template load<kTo>(weights(k), weight_stride_);
+    if constexpr (kColumns == 2) Tiles::template load<kTo + 1>(weights(k) + 2 * kTileRows, weight_stride_);
+  }
+  template <int kTo, int kB>
+  __attribute__((always_inline)) void add() const {
+    Tiles::template multiply_add<kTo, kLeft, kB>();
+  }
+
+  const MlpOperand<S>*all_weights_, *weights_ = nullptr;
+  int64_t weight_stride_;
+  int depth_;
+};
+
+// Where a block of a layer's outputs lies: 16 rows of kColumns tiles.
+struct BlockAt {
+  int row, column;
+};
+
+// use(at, sums) for each block of columns [column, end), with its sums [16, 32] (the second half undefined if
+// kColumns is 1). While a block is multiplied, the one before is stored and the one before that used.
+template <class S, int kColumns, int kDepth, class Use>
+__attribute__((always_inline)) inline void for_each_block(const LayerOf<S>& layer, int column, int end,
+                                                          const int rows, const MlpOperand<S>* const x,
+                                                          const int x_stride, const Use& use) {
+  alignas(64) float sums[2][2 * kTileSums];
+  LayerProduct<S, kColumns, kDepth> product(layer);
+  const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride;
+  const int n_blocks = rows / kTileRows * ((end - column) / (kColumns * kTileRows));
+  BlockAt next{0, column}, last[2] = {};
+  const auto step = [&](int i, auto set) __attribute__((always_inline)) {
+    constexpr int kSet = decltype(set)::value;
+    const BlockAt used = last[kSet];
+    if (i < n_blocks) {
+      if (next.row == 0) product.set_column(next.column);
+      product.template multiply<kSet>(x + static_cast<int64_t>(next.row) * x_stride, x_bytes);
+      last[kSet] = next;
+      next.row += kTileRows;
+      if (next.row == rows) next = {0, next.column + kColumns * kTileRows};
+    }
+    if (i >= 1 && i <= n_blocks) product.template store<1 - kSet>(sums[1 - kSet], 2 * kTileRowBytes);
+    if (i >= 2) use(used, sums[kSet]);
+  };
+  for (int i = 0; i < n_blocks + 2; i += 2) {
+    step(i, std::integral_constant<int, 0>{});
+    if (i + 1 < n_blocks + 2) step(i + 1, std::integral_constant<int, 1>{});
+  }
 }
+
+// run.columns<kColumns, kDepth>(first, end) for all tiles of n_out columns, in pairs while there are two.
+template <class Run>
+void for_each_column(int n_out, int n_in, const Run& run) {
+  const auto with_depth = [&](auto columns, int first, int end) {
+    constexpr int kColumns = decltype(columns)::value;
+    if (first == end) return;
+    if (n_in <= kTileOperands) {
+      run.template columns<kColumns, 1>(first, end);
+    } else if (n_in <= 2 * kTileOperands) {
+      run.template columns<kColumns, 2>(first, end);
+    } else {
+      run.template columns<kColumns, 0>(first, end);
+    }
+  };
+  const int n_tiles = (n_out + kTileRows - 1) / kTileRows, pairs_end = n_tiles / 2 * 2 * kTileRows;
+  with_depth(std::integral_constant<int, 2>{}, 0, pairs_end);
+  with_depth(std::integral_constant<int, 1>{}, pairs_end, n_tiles * kTileRows);
+}
+
+template <class S, int kColumns>
+__attribute__((always_inline)) inline typename S::V second_column(const float* sums) {
+  return kColumns == 2 ? S::load(sums + kTileRows) : S::zero();
+}
+
+// y = finish(x weights + bias): operands of the next layer, which need a bias, or sums as they are.
+template <class S, Finish kFinish>
+struct MatrixLayer {
+  static_assert(kFinish == Finish::kRelu);
+  const LayerOf<S>& layer;
+  const MlpOperand<S>* x;
+  int x_stride, rows;
+  MlpOperand<S>* y;
+  int y_stride;
+
+  template <int kColumns, int kDepth>
+  __attribute__((noinline)) void columns(int first, int end) const {
+    const int64_t stride = layer.stride();
+    const float* const biases = layer.bias;
+    const auto bias_at = [=](int64_t at) __attribute__((always_inline)) {
+      return Biases{S::load(biases + at), kColumns == 2 ? S::load(biases + at + kTileRows) : S::zero()};
+    };
+    if (const int32_t* const index = layer.bias_index) {
+      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
+        return [=](int r)
+                   __attribute__((always_inline)) { return bias_at(index[at.row + r] * stride + at.column); };
+      });
+    } else {
+      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
+        return [b = bias_at(at.column)](int) __attribute__((always_inline)) { return b; };
+      });
+    }
+  }
+
+ private:
+  struct Biases {
+    typename S::V low, high;
+  };
+
+  // biases_of(at)(r) are those of row r of a block.
+  template <int kColumns, int kDepth, class BiasesOf>
+  __attribute__((always_inline)) void finish(int first, int end, const BiasesOf& biases_of) const {
+    using A = MlpArithmetic<S>;
+    MlpOperand<S>* const start = y;
+    const int64_t stride = y_stride;
+    const auto use = [=](const BlockAt& at, const float* sums) __attribute__((always_inline)) {
+      MlpOperand<S>* to = start + at.row * stride + at.column;
+      const auto biases = biases_of(at);
+#pragma GCC unroll 16
+      for (int r = 0; r < kTileRows; ++r) {
+        const Biases bias = biases(r);
+        const auto low = S::add(S::load(sums + 2 * kTileRows * r), bias.low);
+        const auto high = S::add(second_column<S, kColumns>(sums + 2 * kTileRows * r), bias.high);
+        A::store_row(to + r * stride, A::round_row(S::relu(low), S::relu(high)));
+      }
+    };
+    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, x, x_stride, use);
+  }
+};
+
+template <class S>
+struct MatrixLayer<S, Finish::kNone> {
+  const LayerOf<S>& layer;  // without bias_index
+  const MlpOperand<S>* x;
+  int x_stride, rows;
+  float* y;
+  int y_stride;
+
+  template <int kColumns, int kDepth>
+  __attribute__((noinline)) void columns(int first, int end) const {
+    LayerProduct<S, kColumns, kDepth> product(layer);
+    const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride, y_bytes = sizeof(float) * y_stride;
+    for (int column = first; column < end; column += kColumns * kTileRows) {
+      product.set_column(column);
+      const auto block = [&](int row, auto set) __attribute__((always_inline)) {
+        product.template multiply<decltype(set)::value>(x + static_cast<int64_t>(row) * x_stride, x_bytes,
+                                                        layer.bias ? layer.bias + column : nullptr);
+        product.template store<decltype(set)::value>(y + static_cast<int64_t>(row) * y_stride + column,
+                                                     y_bytes);
+      };
+      int row = 0;
+      for (; row + kTileRows < rows; row += 2 * kTileRows) {
+        block(row, std::integral_constant<int, 0>{});
+        block(row + kTileRows, std::integral_constant<int, 1>{});
+      }
+      if (row < rows) block(row, std::integral_constant<int, 0>{});
+    }
+  }
+};
 
 template <class S, Finish kFinish>
 void matrix_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
-                       int y_stride) {
-  using Tiles = typename MlpArithmetic<S>::Tiles;
-  constexpr int kOperandBytes = sizeof(MlpOperand<S>), kSumBytes = sizeof(float) * kTileRows;
-  alignas(64) float sums[kMlpTile * kTileRows];
-  const MlpOperand<S>*x1 = x + kTileRows * x_stride, *x2 = x1 + kTileRows * x_stride;
-  const int x_bytes = kOperandBytes * x_stride, w_bytes = kOperandBytes * 2 * layer.stride();
-  for (int column = 0; column < layer.n_out; column += kTileRows) {
-    Tiles::template zero<kSum0>();
-    Tiles::template zero<kSum1>();
-    Tiles::template zero<kSum2>();
-    for (int k = 0; k < layer.n_in; k += 2 * kTilePairs) {
-      Tiles::template load<kRight>(layer.weights + static_cast<int64_t>(k) * layer.stride() + 2 * column,
-                                   w_bytes);
-      Tiles::template load<kLeft>(x + k, x_bytes);
-      Tiles::template multiply_add<kSum0, kLeft, kRight>();
-      Tiles::template load<kLeft>(x1 + k, x_bytes);
-      Tiles::template multiply_add<kSum1, kLeft, kRight>();
-      Tiles::template load<kLeft>(x2 + k, x_bytes);
-      Tiles::template multiply_add<kSum2, kLeft, kRight>();
-    }
-    Tiles::template store<kSum0>(sums, kSumBytes);
-    Tiles::template store<kSum1>(sums + kTileRows * kTileRows, kSumBytes);
-    Tiles::template store<kSum2>(sums + 2 * kTileRows * kTileRows, kSumBytes);
-    finish_columns<S, kFinish>(layer, column, sums, y, y_stride);
-  }
-  if constexpr (kFinish == Finish::kRelu) {  // the next layer reads whole registers
-    for (int n = layer.stride(); n < operand_padded<MlpOperand<S>>(layer.n_out); ++n) {
-      for (int m = 0; m < kMlpTile; ++m) y[static_cast<int64_t>(m) * y_stride + n] = {0};
-    }
-  }
-}
-
-// to[n][m] = from[m][n]: 16 columns of pairs of samples.
-template <class Operand>
-void transpose_pairs(const Operand* from, int stride, Operand* to) {
-  for (int n = 0; n < kTileRows; ++n) {
-    for (int m = 0; m < kSamplePairs; ++m) {
-      std::memcpy(to + 2 * (n * kSamplePairs + m), from + static_cast<int64_t>(m) * stride + 2 * n,
-                  2 * sizeof(Operand));
-    }
-  }
-}
-
-// grad += delta^T x for 16 outputs, whose transposed delta is `left` [16, kSamplePairs], and 16 inputs.
-template <class S>
-void matrix_weight_grad_block(const MlpOperand<S>* left, const MlpOperand<S>* x, int x_stride, float* grad,
-                              int grad_bytes) {
-  using Tiles = typename MlpArithmetic<S>::Tiles;
-  constexpr int kOperandBytes = sizeof(MlpOperand<S>);
-  Tiles::template load<kSum0>(grad, grad_bytes);
-  for (int m = 0; m < kSamplePairs; m += kGradTilePairs) {
-    Tiles::template load<kGradLeft>(left + 2 * m, kOperandBytes * 2 * kSamplePairs);
-    Tiles::template load<kGradRight>(x + static_cast<int64_t>(m) * x_stride, kOperandBytes * x_stride);
-    Tiles::template multiply_add<kSum0, kGradLeft, kGradRight>();
-  }
-  Tiles::template store<kSum0>(grad, grad_bytes);
-}
-
-template <class S>
-void matrix_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
-                             int x_stride, int n_in_padded, float* grad) {
-  alignas(64) MlpOperand<S> left[kTileRows * 2 * kSamplePairs];
-  alignas(64) float few[kTileRows * kTileRows] = {};
-  for (int n = 0; n < n_out; n += kTileRows) {
-    transpose_pairs(delta + 2 * n, delta_stride, left);
-    const int rows = n_out - n < kTileRows ? n_out - n : kTileRows;
-    for (int k = 0; k < n_in_padded; k += kTileRows) {
-      float* to = grad + static_cast<int64_t>(n) * n_in_padded + k;
-      if (rows == kTileRows) {
-        matrix_weight_grad_block<S>(left, x + 2 * k, x_stride, to, sizeof(float) * n_in_padded);
-        continue;
-      }
-      const size_t row_bytes = sizeof(float) * kTileRows;
-      for (int r = 0; r < rows; ++r) std::memcpy(few + r * kTileRows, to + r * n_in_padded, row_bytes);
-      matrix_weight_grad_block<S>(left, x + 2 * k, x_stride, few, row_bytes);
-      for (int r = 0; r < rows; ++r) std::memcpy(to + r * n_in_padded, few + r * kTileRows, row_bytes);
-    }
-  }
+                       int y_stride, int rows) {
+  for_each_column(layer.n_out, layer.n_in, MatrixLayer<S, kFinish>{layer, x, x_stride, rows, y, y_stride});
 }
 
 }  // namespace

@@ -30,6 +30,13 @@ constexpr int operand_padded(int width) {
   return (width + kPad - 1) / kPad * kPad;
 }
 
+// Samples of a tile of operands, at most: matrix-tile instructions take their own number at a time, so that
+// weights and sums of gradients, which pass the nearest cache once a tile, do so less often.
+template <class Operand>
+constexpr int kLargestTile = kMlpTile;
+template <>
+constexpr int kLargestTile<BFloat16> = 96;
+
 inline void round_operand(float value, float& to) { to = widen(round_bfloat16(value)); }
 inline void round_operand(float value, BFloat16& to) { to = round_bfloat16(value); }
 inline void round_operand(double value, double& to) { to = value; }  // there are no rounded kernels for it
@@ -175,14 +182,19 @@ Packed<T, Operand> as_operands(bool rounds, const Packed<T, T>& exact, Operand* 
   return rounded;
 }
 
-// Gradients as they accumulate in one task: weights [out, padded in] of each layer, then biases [padded out]
-// of all but the first layer, whose biases are summed for each condition elsewhere.
+// Gradients as they accumulate in one task: weights [padded out, padded in] of each layer, then biases
+// [padded out] of all but the first layer, whose biases are summed for each condition elsewhere.
 template <class T>
 struct MlpGradSums {
   MlpShape shape;
   T* data;
 
-  int64_t weights_at(int layer) const { return PackedMlpGrad<T>{shape, nullptr}.weights_at(layer); }
+  int64_t weights_at(int layer) const {
+    int64_t at = 0;
+    for (int l = 0; l < layer; ++l)
+      at += static_cast<int64_t>(mlp_padded(shape.out(l))) * mlp_padded(shape.in(l));
+    return at;
+  }
   int64_t biases_at(int layer) const {
     return weights_at(shape.n_layers()) + static_cast<int64_t>(layer - 1) * mlp_padded(shape.d_hidden);
   }

@@ -19,8 +19,8 @@ template <class T, class Operand = T>
 struct Layer {
   const Operand* weights;     // [n_in / depth, padded n_out, depth]
   const T* bias;              // [padded n_out] or [any, padded n_out] with bias_index, or null
-  const int32_t* bias_index;  // [kMlpTile] row of bias for each sample, or null
-  const Operand* mask;        // [kMlpTile, n_out padded as an operand] for kWherePositive
+  const int32_t* bias_index;  // [rows] row of bias for each sample, or null
+  const Operand* mask;        // [rows, n_out padded as an operand] for kWherePositive
   int n_in;
   int n_out;  // columns behind it, up to the padded width, become zero; a multiple of kMlpPad for kRelu
 
@@ -165,9 +165,10 @@ __attribute__((noinline)) void weight_grad_columns(const MlpOperand<S>* delta, i
   if (n < n_out) rows(std::integral_constant<int, 1>{});
 }
 
+// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width. Both are side_by_side.
 template <class S>
-void vector_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
-                             int x_stride, int n_in_padded, typename S::T* grad) {
+void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
+                      int x_stride, int n_in_padded, typename S::T* grad) {
   const int vectors = n_in_padded / S::kWidth;
   int v = 0;
   const auto columns = [&](auto count) {
@@ -188,30 +189,16 @@ void vector_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n
 // The same on matrix-tile instructions, for the arithmetics that have them: mlp_matrix_tile.h.
 template <class S, Finish kFinish>
 void matrix_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
-                       int y_stride);
-template <class S>
-void matrix_weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
-                             int x_stride, int n_in_padded, float* grad);
+                       int y_stride, int rows);
 
-// y [kMlpTile, n_out] = finish(bias + x weights).
+// y [rows, n_out] = finish(bias + x weights); vectors take kMlpTile rows.
 template <class S, Finish kFinish>
 void layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
-                int y_stride) {
+                int y_stride, [[maybe_unused]] int rows = kMlpTile) {
   if constexpr (MlpArithmetic<S>::kMatrixTiles) {
-    matrix_layer_tile<S, kFinish>(layer, x, x_stride, y, y_stride);
+    matrix_layer_tile<S, kFinish>(layer, x, x_stride, y, y_stride, rows);
   } else {
     vector_layer_tile<S, kFinish>(layer, x, x_stride, y, y_stride);
-  }
-}
-
-// grad [n_out, n_in padded] += delta^T x; x is readable up to its padded width. Both are side_by_side.
-template <class S>
-void weight_grad_tile(const MlpOperand<S>* delta, int delta_stride, int n_out, const MlpOperand<S>* x,
-                      int x_stride, int n_in_padded, typename S::T* grad) {
-  if constexpr (MlpArithmetic<S>::kMatrixTiles) {
-    matrix_weight_grad_tile<S>(delta, delta_stride, n_out, x, x_stride, n_in_padded, grad);
-  } else {
-    vector_weight_grad_tile<S>(delta, delta_stride, n_out, x, x_stride, n_in_padded, grad);
   }
 }
 

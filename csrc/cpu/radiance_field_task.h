@@ -15,8 +15,8 @@ template <class T, class Operand>
 struct FieldBuffers {
   T* axes[3];          // [kFieldGroup] positions
   T* features;         // [kFieldGroup, padded grid outputs]
-  T* code;             // [kMlpTile, padded sigma outputs]; a vector more is readable
-  T* rgb;              // [kMlpTile, padded colour outputs]
+  T* code;             // [tile, padded sigma outputs]; a vector more is readable
+  T* rgb;              // [tile, padded colour outputs]
   Operand* inputs[2];  // the density and the colour network's, where they are rounded
   Operand* sigma_hidden[kMaxHiddenLayers];
   Operand* color_hidden[kMaxHiddenLayers];
@@ -24,8 +24,8 @@ struct FieldBuffers {
   FieldBuffers(const RadianceFieldFwd<T>& p, bool keeps_all, Scratch<T>& memory) {
     for (T*& axis : axes) axis = memory.take(kFieldGroup);
     features = memory.take(static_cast<int64_t>(kFieldGroup) * mlp_padded(p.sigma.d_in));
-    code = memory.take(tile_size<T, T>(p.sigma.d_out) + kMlpPad);
-    rgb = memory.take(tile_size<T, T>(p.color.d_out));
+    code = memory.take(tile_size<Operand>(p.sigma.d_out) + kMlpPad);
+    rgb = memory.take(tile_size<Operand>(p.color.d_out));
     inputs[0] = take_tile<T, Operand>(memory, p.sigma.d_in);
     inputs[1] = take_tile<T, Operand>(memory, p.color.d_in);
     const auto take_hidden = [&](const MlpShape& s, Operand** hidden) {
@@ -46,14 +46,14 @@ struct FieldForwardBuffers : FieldBuffers<T, Operand> {
 
 template <class T, class Operand>
 struct FieldBackwardBuffers : FieldBuffers<T, Operand> {
-  T* code_delta;  // [kMlpTile, padded sigma outputs] and a vector more
-  T* grad_x;      // [kMlpTile, padded grid outputs]
+  T* code_delta;  // [tile, padded sigma outputs] and a vector more
+  T* grad_x;      // [tile, padded grid outputs]
   MlpDeltaBuffers<T, Operand> deltas;
 
   FieldBackwardBuffers(const RadianceFieldFwd<T>& p, Scratch<T>& memory)
       : FieldBuffers<T, Operand>(p, true, memory),
-        code_delta(memory.take(tile_size<T, T>(p.sigma.d_out) + kMlpPad)),
-        grad_x(memory.take(tile_size<T, T>(p.sigma.d_in))),
+        code_delta(memory.take(tile_size<Operand>(p.sigma.d_out) + kMlpPad)),
+        grad_x(memory.take(tile_size<Operand>(p.sigma.d_in))),
         deltas(mlp_widest(p.sigma) > mlp_widest(p.color) ? mlp_widest(p.sigma) : mlp_widest(p.color),
                memory) {}
 };

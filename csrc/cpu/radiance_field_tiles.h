@@ -25,10 +25,10 @@ void encode_group(const RadianceFieldFwd<T>& p, const FieldBuffers<T, Operand>& 
 // The condition of each sample of a tile, or null if all use the first; the tile's first one goes on behind
 // n.
 template <class SampleAt>
-const int32_t* gather_index(const int32_t* index, int n, const SampleAt& sample_at, int32_t* to) {
+const int32_t* gather_index(const int32_t* index, int n, int rows, const SampleAt& sample_at, int32_t* to) {
   if (!index) return nullptr;
   for (int m = 0; m < n; ++m) to[m] = index[sample_at(m)];
-  std::fill(to + n, to + kMlpTile, to[0]);
+  std::fill(to + n, to + rows, to[0]);
   return to;
 }
 
@@ -45,37 +45,39 @@ FieldInputs<S> field_forward_tile(const RadianceFieldFwd<typename S::T>& p,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& color,
                                   const FieldBuffers<typename S::T, MlpOperand<S>>& b,
                                   const typename S::T* features, const int32_t* conditions,
-                                  const int32_t* views) {
+                                  const int32_t* views, int rows) {
   const int code_stride = mlp_padded(p.sigma.d_out), width = mlp_padded(p.sigma.d_in);
   FieldInputs<S> in;
-  in.features = tile_operands<S>(features, width, kMlpTile, width, Padding::kWanted, b.inputs[0]);
+  in.features = tile_operands<S>(features, width, rows, width, Padding::kWanted, b.inputs[0], rows);
   mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, in.features.data, in.features.stride,
-                      b.sigma_hidden, b.code, code_stride);
-  in.code = tile_operands<S>(b.code + 1, code_stride, kMlpTile, p.color.d_in, Padding::kUnread, b.inputs[1]);
+                      b.sigma_hidden, b.code, code_stride, rows);
+  in.code =
+      tile_operands<S>(b.code + 1, code_stride, rows, p.color.d_in, Padding::kUnread, b.inputs[1], rows);
   mlp_forward_tile<S>(color, {color.folded(), views, p.color.d_in}, in.code.data, in.code.stride,
-                      b.color_hidden, b.rgb, mlp_padded(p.color.d_out));
+                      b.color_hidden, b.rgb, mlp_padded(p.color.d_out), rows);
   return in;
 }
 
 template <class S, class Encode>
 void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& task) {
   using T = typename S::T;
-  [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
+  using A = MlpArithmetic<S>;
+  [[maybe_unused]] const typename A::Scope scope;
   const RadianceFieldFwd<T>& p = *task.p;
   Scratch<T> memory(task.scratch);
   const FieldForwardBuffers<T, MlpOperand<S>> b(p, memory);
   const int feature_stride = mlp_padded(p.sigma.d_in), code_stride = mlp_padded(p.sigma.d_out);
-  int32_t conditions[kMlpTile], views[kMlpTile];
+  int32_t conditions[A::kTile], views[A::kTile];
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
     encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
-    for (int tile = 0; tile < n_group; tile += kMlpTile) {
+    for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
-      const int n = std::min(kMlpTile, n_group - tile);
+      const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       const auto sample_at = [&](int m) { return first + m; };
       field_forward_tile<S>(p, task.sigma, task.color, b, b.features + tile * feature_stride,
-                            gather_index(p.cond_index, n, sample_at, conditions),
-                            gather_index(p.view_index, n, sample_at, views));
+                            gather_index(p.cond_index, n, rows, sample_at, conditions),
+                            gather_index(p.view_index, n, rows, sample_at, views), rows);
       for (int m = 0; m < n; ++m) {
         p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
       }
@@ -91,65 +93,64 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
 // dL/dz of the colour network's outputs for n samples of a tile; zero behind them.
 template <class S, class SampleAt>
 void color_delta(const RadianceFieldBwd<typename S::T>& p,
-                 const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b, int n,
+                 const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b, int n, int rows,
                  const SampleAt& sample_at) {
   using T = typename S::T;
-  const int stride = mlp_padded(p.fwd.color.d_out);
-  T rgb[3 * kMlpTile], *delta = b.deltas.delta[0];
-  copy_rows(b.rgb, stride, rgb, 3, n, 3);
-  if (p.fwd.color.sigmoid) sigmoid_in_place<S>(rgb, 3 * n);
-  std::fill(delta, delta + kMlpTile * stride, T(0));
-  for (int m = 0; m < n; ++m) {
-    const T* grad = p.grad_rgbs + 3 * sample_at(m);
-    for (int c = 0; c < 3; ++c) {
-      const T y = rgb[3 * m + c];
-      delta[m * stride + c] = p.fwd.color.sigmoid ? grad[c] * y * (T(1) - y) : grad[c];
-    }
+  T grad[3 * MlpArithmetic<S>::kTile];
+  for (int m = 0; m < n; ++m) std::memcpy(grad + 3 * m, p.grad_rgbs + 3 * sample_at(m), 3 * sizeof(T));
+  if (p.fwd.color.sigmoid) {
+    T rgb[3 * MlpArithmetic<S>::kTile];
+    copy_rows(b.rgb, mlp_padded(3), rgb, 3, n, 3);
+    sigmoid_in_place<S>(rgb, 3 * n);
+    for (int i = 0; i < 3 * n; ++i) grad[i] = grad[i] * rgb[i] * (T(1) - rgb[i]);
   }
+  pad_rows<S>(grad, n, 3, rows, b.deltas.delta[0]);
 }
 
 // dL/dz of the log densities of n samples, into the first column of the code's gradient; zero behind them.
 template <class S, class SampleAt>
 void density_delta(const RadianceFieldBwd<typename S::T>& p,
-                   const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b, int n,
+                   const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b, int n, int rows,
                    const SampleAt& sample_at) {
   using T = typename S::T;
   const int stride = mlp_padded(p.fwd.sigma.d_out);
-  T sigma[kMlpTile];
+  T sigma[MlpArithmetic<S>::kTile];
   for (int m = 0; m < n; ++m) sigma[m] = clamp_log_density(b.code[m * stride] + p.fwd.density_bias);
   exp_in_place<S>(sigma, n);
-  for (int m = 0; m < kMlpTile; ++m) {
+  for (int m = 0; m < rows; ++m) {
     const bool inside = m < n && is_log_density_inside(b.code[m * stride] + p.fwd.density_bias);
     b.code_delta[m * stride] = inside ? p.grad_sigmas[sample_at(m)] * sigma[m] : T(0);
   }
 }
 
-// Leaves the gradient of the features in b.grad_x.
+// Leaves the gradient of the features, [rows, padded features], at grad_features.
 template <class S, class SampleAt>
 void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& task,
                          const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b,
-                         const typename S::T* features, int n, const SampleAt& sample_at) {
+                         const typename S::T* features, typename S::T* grad_features, int n, int rows,
+                         const SampleAt& sample_at) {
   using T = typename S::T;
   const RadianceFieldBwd<T>& p = *task.p;
-  int32_t condition_of[kMlpTile], view_of[kMlpTile];
-  const int32_t* conditions = gather_index(p.fwd.cond_index, n, sample_at, condition_of);
-  const int32_t* views = gather_index(p.fwd.view_index, n, sample_at, view_of);
-  const FieldInputs<S> in =
-      field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features, conditions, views);
-  color_delta<S>(p, b, n, sample_at);
+  int32_t condition_of[MlpArithmetic<S>::kTile], view_of[MlpArithmetic<S>::kTile];
+  const int32_t* conditions = gather_index(p.fwd.cond_index, n, rows, sample_at, condition_of);
+  const int32_t* views = gather_index(p.fwd.view_index, n, rows, sample_at, view_of);
+  const FieldInputs<S> in = field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features,
+                                                  conditions, views, rows);
+  color_delta<S>(p, b, n, rows, sample_at);
   // The gradient of the code lands one column to the right; a row's last, of padding, is overwritten by the
   // log density of the next.
   mlp_backward_tile<S>(task.color, in.code, b.color_hidden, views, b.deltas.delta[0], b.deltas,
-                       {b.code_delta + 1, mlp_padded(p.fwd.sigma.d_out)});
-  density_delta<S>(p, b, n, sample_at);
+                       {b.code_delta + 1, mlp_padded(p.fwd.sigma.d_out)}, rows);
+  density_delta<S>(p, b, n, rows, sample_at);
   mlp_backward_tile<S>(task.sigma, in.features, b.sigma_hidden, conditions, b.code_delta, b.deltas,
-                       {b.grad_x, mlp_padded(p.fwd.sigma.d_in)});
+                       {grad_features, mlp_padded(p.fwd.sigma.d_in)}, rows);
 }
 
 template <class S, class Encode>
 void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& task) {
   using T = typename S::T;
-  [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
+  using A = MlpArithmetic<S>;
+  [[maybe_unused]] const typename A::Scope scope;
   const RadianceFieldFwd<T>& p = task.p->fwd;
   Scratch<T> memory(task.scratch);
   const FieldBackwardBuffers<T, MlpOperand<S>> b(p, memory);
@@ -160,12 +161,14 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
     for (int i = 0; i < n_group; ++i) {
       for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
     }
-    for (int tile = 0; tile < n_group; tile += kMlpTile) {
+    for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
-      const int n = std::min(kMlpTile, n_group - tile);
-      field_backward_tile<S>(task, b, b.features + tile * width, n,
+      const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
+      T* grad_features = task.grad_features + first * n_features;
+      const bool in_place = n == rows && n_features % kMlpPad == 0;
+      field_backward_tile<S>(task, b, b.features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
-      copy_rows(b.grad_x, width, task.grad_features + first * n_features, n_features, n, n_features);
+      if (!in_place) copy_rows(b.grad_x, width, grad_features, n_features, n, n_features);
     }
   }
 }

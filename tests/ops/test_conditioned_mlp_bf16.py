@@ -50,7 +50,7 @@ def test_matches_reference(isa, name):
     assert samples_off.float().mean() < (0.05 if spec.n_hidden > 4 else 0.01)
 
 
-@pytest.mark.parametrize("n_samples", [0, 1, 47, 48, 49])
+@pytest.mark.parametrize("n_samples", [0, 1, 47, 48, 49, 95, 96, 97])
 def test_any_number_of_samples(isa, n_samples):
     spec = SPECS["density"]
     inputs = make_inputs(spec, n_samples)

@@ -79,7 +79,7 @@ def test_it_does_round(isa):
     assert not torch.equal(kernels_in_bf16(**inputs)[0], radiance_field(**inputs)[0])
 
 
-@pytest.mark.parametrize("n", [0, 1, 47, 48, 49, 16 * 48 + 5])
+@pytest.mark.parametrize("n", [0, 1, 47, 48, 49, 96, 97, 16 * 48 + 5])
 def test_any_number_of_samples(isa, n):
     inputs = make_inputs(n=n)
     for got, expected in zip(kernels_in_bf16(**inputs), reference_in_bf16(**inputs), strict=True):
