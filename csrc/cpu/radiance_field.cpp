@@ -71,6 +71,14 @@ int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemor
                      const FieldBackwardTask<T, Operand>& common, int64_t n, int64_t n_begun,
                      const ParallelFor& parallel_for) {
   const RadianceFieldFwd<T>& p = common.p->fwd;
+  if (m.encoded.features) {
+    parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        std::copy_n(p.positions + 3 * static_cast<int64_t>(common.samples[i]), 3, m.positions + 3 * i);
+      }
+    });
+    m.encoded.encode(p, m.positions, n, parallel_for);
+  }
   const BackwardPlan<2> plan = plan_backward<2>({{p.cond_index, p.n_cond}, {p.view_index, p.n_views}},
                                                 common.samples, n, kTilesPerFieldTask, parallel_for);
   const TaskSplit& split = plan.samples;
@@ -110,15 +118,25 @@ void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand
 template <class T, class Operand>
 void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
              const ParallelFor& parallel_for) {
-  const FieldForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads());
+  const FieldForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads(), n_encoded_first(p, p.n));
   const FieldForwardTask<T, Operand> all = m.prepare(k, p, parallel_for);
-  for_each_task(ceil_div(p.n, kFieldGroup), parallel_for, [&](int64_t i, int64_t slot) {
-    FieldForwardTask<T, Operand> task = all;
-    task.scratch = m.buffers + slot * m.buffer_size;
-    task.begin = i * kFieldGroup;
-    task.end = task.begin + kFieldGroup < p.n ? task.begin + kFieldGroup : p.n;
-    k.forward(task);
-  });
+  // Samples [first, end) in tasks of `size`; their features from `features` on, or null.
+  const auto run = [&](int64_t first, int64_t end, int64_t size, const T* features) {
+    for_each_task(ceil_div(end - first, size), parallel_for, [&](int64_t i, int64_t slot) {
+      FieldForwardTask<T, Operand> task = all;
+      task.scratch = m.buffers + slot * m.buffer_size;
+      task.begin = first + i * size;
+      task.end = task.begin + size < end ? task.begin + size : end;
+      task.features = features ? features + i * size * p.sigma.d_in : nullptr;
+      k.forward(task);
+    });
+  };
+  if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, nullptr);
+  for (int64_t first = 0; first < p.n; first += m.n_encoded) {
+    const int64_t end = first + m.n_encoded < p.n ? first + m.n_encoded : p.n;
+    m.encoded.encode(p, p.positions + 3 * first, end - first, parallel_for);
+    run(first, end, kForwardTask, m.encoded.features);
+  }
 }
 
 template <class T, class Operand>
@@ -127,6 +145,7 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   const FieldBackwardMemory<T, Operand> m(p, p.fwd.scratch, parallel_for.n_threads());
   FieldBackwardTask<T, Operand> task{};
   task.p = &p;
+  task.features = m.encoded.features;
   task.positions = m.positions;
   task.grad_features = m.grad_features;
   task.sigma = prepare(k, m.sigma, parallel_for);
@@ -147,7 +166,7 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
 
 template <class T, class Operand>
 int64_t forward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldFwd<T>& p, int n_threads) {
-  return FieldForwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
+  return FieldForwardMemory<T, Operand>(p, nullptr, n_threads, n_encoded_first(p, p.n)).memory.needed();
 }
 
 template <class T, class Operand>

@@ -6,9 +6,42 @@
 namespace nerfad {
 namespace {
 
-// Samples whose gradients of features wait for the scatter at a time.
+// Samples whose features, or their gradients, are in memory at a time.
 constexpr int64_t kFieldChunk = 1 << 16;
 constexpr int64_t kTilesPerFieldTask = 16;
+constexpr int64_t kForwardTask = 4 * kMlpTile;  // samples, where the features are there
+
+// Many samples are encoded before the networks see any: a level's entries are then read into the cache once
+// for all of them, where groups would read the whole table, which is larger than the cache, again and again.
+// How many samples that is at a time; 0 if a task had better encode its own.
+template <class T>
+int64_t n_encoded_first(const RadianceFieldFwd<T>& p, int64_t n) {
+  if (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0) return 0;
+  return n < kFieldChunk ? n : kFieldChunk;
+}
+
+// The features of so many samples, and of a tile more, which is zero.
+template <class T>
+struct FieldFeatures {
+  T* features = nullptr;  // or null if there are none
+  T* scratch = nullptr;
+
+  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory) {
+    if (n == 0) return;
+    features = memory.take((n + kTail) * p.sigma.d_in);
+    scratch = memory.take(grid_encode_fwd_scratch(p.grid, n));
+  }
+
+  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n,
+              const ParallelFor& parallel_for) const {
+    const GridEncodeFwd<T> grid{positions, p.table, features, scratch, n, p.table_type, p.grid};
+    grid_encode_fwd_cpu(grid, parallel_for);
+    std::fill_n(features + n * p.sigma.d_in, kTail * p.sigma.d_in, T(0));
+  }
+
+ private:
+  static constexpr int64_t kTail = 4 * kMlpTile;
+};
 
 template <class T>
 void zero_buffers(T* buffers, int64_t size, const ParallelFor& parallel_for) {
@@ -19,11 +52,17 @@ template <class T, class Operand>
 struct FieldForwardMemory {
   Scratch<T> memory;
   NetForward<T, Operand> sigma, color;
+  int64_t n_encoded;  // samples at a time; 0: tasks encode their own
+  FieldFeatures<T> encoded;
   T* buffers;
   int64_t buffer_size;
 
-  FieldForwardMemory(const RadianceFieldFwd<T>& p, T* start, int n_threads)
-      : memory(start), sigma(p.sigma_net(), memory), color(p.color_net(), memory) {
+  FieldForwardMemory(const RadianceFieldFwd<T>& p, T* start, int n_threads, int64_t n_encoded)
+      : memory(start),
+        sigma(p.sigma_net(), memory),
+        color(p.color_net(), memory),
+        n_encoded(n_encoded),
+        encoded(p, n_encoded, memory) {
     buffer_size = field_buffers_size<FieldForwardBuffers<T, Operand>>(p);
     buffers = memory.take(n_threads * buffer_size);
   }
@@ -46,6 +85,7 @@ struct FieldBackwardMemory {
   int64_t chunk, n_tasks;  // samples at a time, and tasks for them, at most
   NetGradients<T, Operand> sigma, color;
   int32_t *samples, *block_counts;  // samples with a gradient, and how many each block of them has
+  FieldFeatures<T> encoded;
   T *positions, *grad_features, *grad_positions, *grid, *buffers;
   int64_t buffer_size;
 
@@ -54,7 +94,8 @@ struct FieldBackwardMemory {
         chunk(b.fwd.n < kFieldChunk ? b.fwd.n : kFieldChunk),
         n_tasks(split_backward(chunk, kTilesPerFieldTask).n_tasks),
         sigma(b.fwd.sigma_net(), n_tasks, memory),
-        color(b.fwd.color_net(), n_tasks, memory) {
+        color(b.fwd.color_net(), n_tasks, memory),
+        encoded(b.fwd, n_encoded_first(b.fwd, chunk), memory) {
     const RadianceFieldFwd<T>& p = b.fwd;
     samples = memory.template take_as<int32_t>(p.n);
     block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kFieldChunk) + 1);

@@ -72,6 +72,7 @@ struct FieldForwardTask {
   PackedMlp<T, Operand> sigma, color;
   T* scratch;  // of FieldForwardBuffers, finite
   int64_t begin, end;
+  const T* features;  // [, grid outputs] of sample `begin` and on, finite for a tile behind `end`; or null
 };
 
 // Entries [begin, end) of the list of samples that have a gradient.
@@ -80,10 +81,11 @@ struct FieldBackwardTask {
   const RadianceFieldBwd<T>* p;
   const int32_t* samples;
   NetGradTask<T, Operand> sigma, color;
-  T* positions;      // out, at [begin, end) of the list: [, 3]
+  T* positions;      // out where there are no features, at [begin, end) of the list: [, 3]
   T* grad_features;  // out, likewise: [, grid outputs]
   T* scratch;        // of FieldBackwardBuffers, finite
   int64_t begin, end;
+  const T* features;  // likewise, and finite for a tile behind: [, grid outputs]; or null
 };
 
 template <class T, class Operand = T>

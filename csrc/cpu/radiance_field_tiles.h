@@ -70,12 +70,17 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
   int32_t conditions[A::kTile], views[A::kTile];
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
-    encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
+    const T* features = b.features;
+    if (task.features) {
+      features = task.features + (group - task.begin) * feature_stride;
+    } else {
+      encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
+    }
     for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       const auto sample_at = [&](int m) { return first + m; };
-      field_forward_tile<S>(p, task.sigma, task.color, b, b.features + tile * feature_stride,
+      field_forward_tile<S>(p, task.sigma, task.color, b, features + tile * feature_stride,
                             gather_index(p.cond_index, n, rows, sample_at, conditions),
                             gather_index(p.view_index, n, rows, sample_at, views), rows);
       for (int m = 0; m < n; ++m) {
@@ -157,16 +162,22 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   const int width = mlp_padded(p.sigma.d_in), n_features = p.sigma.d_in;
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
-    encode_group<Encode>(p, b, n_group, [&](int i) { return static_cast<int64_t>(task.samples[group + i]); });
-    for (int i = 0; i < n_group; ++i) {
-      for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
+    const T* features = b.features;
+    if (task.features) {
+      features = task.features + group * width;
+    } else {
+      const auto sample_at = [&](int i) { return static_cast<int64_t>(task.samples[group + i]); };
+      encode_group<Encode>(p, b, n_group, sample_at);
+      for (int i = 0; i < n_group; ++i) {
+        for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
+      }
     }
     for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       T* grad_features = task.grad_features + first * n_features;
       const bool in_place = n == rows && n_features % kMlpPad == 0;
-      field_backward_tile<S>(task, b, b.features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
+      field_backward_tile<S>(task, b, features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
       if (!in_place) copy_rows(b.grad_x, width, grad_features, n_features, n, n_features);
     }

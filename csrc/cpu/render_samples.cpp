@@ -146,7 +146,7 @@ struct RenderSamplesMemory {
   T* rounds;
   int64_t round_size;
 
-  RenderSamplesMemory(const RadianceFieldFwd<T>& p, T* start, int n_threads) : field(p, start, n_threads) {
+  RenderSamplesMemory(const RadianceFieldFwd<T>& p, T* start, int n_threads) : field(p, start, n_threads, 0) {
     round_size = aligned_count((sizeof(RenderRound<T>) + sizeof(T) - 1) / sizeof(T));
     rounds = field.memory.take(n_threads * round_size);
   }
