@@ -10,6 +10,7 @@ namespace nerfad {
 namespace {
 
 struct PortableEncode {
+  static constexpr bool kSplits = false;
   template <class T>
   static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
     const auto encode = [&](auto s, auto d, auto f) {
@@ -107,7 +108,8 @@ void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand
                               p.grad_positions ? m.grad_positions : nullptr,
                               m.grid,
                               false,
-                              is_first};
+                              is_first,
+                              m.splits};
   grid_encode_bwd_cpu(grid, parallel_for);
   if (!p.grad_positions) return;
   for (int64_t i = 0; i < n; ++i) {
@@ -142,7 +144,7 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
 template <class T, class Operand>
 void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
               const ParallelFor& parallel_for) {
-  const FieldBackwardMemory<T, Operand> m(p, p.fwd.scratch, parallel_for.n_threads());
+  const FieldBackwardMemory<T, Operand> m(k, p, p.fwd.scratch, parallel_for.n_threads());
   FieldBackwardTask<T, Operand> task{};
   task.p = &p;
   task.features = m.encoded.features;
@@ -157,6 +159,11 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   for (int64_t first = 0; first < n; first += kFieldChunk) {
     const int64_t n_chunk = n - first < kFieldChunk ? n - first : kFieldChunk;
     task.samples = m.samples + first;
+    if (m.splits) {
+      const GridScratch layout = grid_scratch(p.fwd.grid, n_chunk);
+      task.grad_levels = m.grid + layout.features;
+      task.level_stride = layout.level_stride;
+    }
     n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
     run_grid(p, m, task.samples, n_chunk, first == 0, parallel_for);
   }
@@ -170,8 +177,8 @@ int64_t forward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldFwd<
 }
 
 template <class T, class Operand>
-int64_t backward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldBwd<T>& p, int n_threads) {
-  return FieldBackwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
+int64_t backward_scratch(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p, int n_threads) {
+  return FieldBackwardMemory<T, Operand>(k, p, nullptr, n_threads).memory.needed();
 }
 
 }  // namespace

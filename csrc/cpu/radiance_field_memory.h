@@ -1,6 +1,7 @@
 // Where the fused radiance field's passes find their scratch memory.
 #pragma once
 #include "conditioned_mlp_sums.h"
+#include "grid_encode_scratch.h"
 #include "radiance_field_task.h"
 
 namespace nerfad {
@@ -26,10 +27,13 @@ struct FieldFeatures {
   T* features = nullptr;  // or null if there are none
   T* scratch = nullptr;
 
-  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory) {
+  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory)
+      : FieldFeatures(p, n, memory, n ? memory.take(grid_encode_fwd_scratch(p.grid, n)) : nullptr) {}
+  // With the scratch of the grid's backward pass, which finds the positions in it as it wants them.
+  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory, T* grid_scratch) {
     if (n == 0) return;
     features = memory.take((n + kTail) * p.sigma.d_in);
-    scratch = memory.take(grid_encode_fwd_scratch(p.grid, n));
+    scratch = grid_scratch;
   }
 
   void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n,
@@ -83,26 +87,30 @@ template <class T, class Operand>
 struct FieldBackwardMemory {
   Scratch<T> memory;
   int64_t chunk, n_tasks;  // samples at a time, and tasks for them, at most
+  T* grid;                 // the grid's scratch
   NetGradients<T, Operand> sigma, color;
   int32_t *samples, *block_counts;  // samples with a gradient, and how many each block of them has
   FieldFeatures<T> encoded;
-  T *positions, *grad_features, *grad_positions, *grid, *buffers;
+  bool splits;  // tasks leave the gradients of features level by level in the grid's scratch
+  T *positions, *grad_features, *grad_positions, *buffers;
   int64_t buffer_size;
 
-  FieldBackwardMemory(const RadianceFieldBwd<T>& b, T* start, int n_threads)
+  FieldBackwardMemory(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& b, T* start,
+                      int n_threads)
       : memory(start),
         chunk(b.fwd.n < kFieldChunk ? b.fwd.n : kFieldChunk),
         n_tasks(split_backward(chunk, kTilesPerFieldTask).n_tasks),
+        grid(memory.take(grid_encode_bwd_scratch(b.fwd.grid, chunk))),
         sigma(b.fwd.sigma_net(), n_tasks, memory),
         color(b.fwd.color_net(), n_tasks, memory),
-        encoded(b.fwd, n_encoded_first(b.fwd, chunk), memory) {
+        encoded(b.fwd, n_encoded_first(b.fwd, chunk), memory, grid),
+        splits(k.splits && n_encoded_first(b.fwd, chunk) > 0) {
     const RadianceFieldFwd<T>& p = b.fwd;
     samples = memory.template take_as<int32_t>(p.n);
     block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kFieldChunk) + 1);
     positions = memory.take(3 * chunk);
-    grad_features = memory.take(p.sigma.d_in * chunk);
+    grad_features = memory.take(splits ? 0 : p.sigma.d_in * chunk);
     grad_positions = memory.take(b.grad_positions ? 3 * chunk : 0);
-    grid = memory.take(grid_encode_bwd_scratch(p.grid, chunk));
     buffer_size = field_buffers_size<FieldBackwardBuffers<T, Operand>>(p);
     buffers = memory.take(n_threads * buffer_size);
   }

@@ -86,6 +86,8 @@ struct FieldBackwardTask {
   T* scratch;        // of FieldBackwardBuffers, finite
   int64_t begin, end;
   const T* features;  // likewise, and finite for a tile behind: [, grid outputs]; or null
+  T* grad_levels;  // out instead of grad_features, if not null: [n_levels][level_stride], zero up to a whole
+  int64_t level_stride;  // vector behind the last entry
 };
 
 template <class T, class Operand = T>
@@ -95,6 +97,7 @@ struct FieldKernels {
   void (*fold)(const MlpFoldTask<T>&);
   void (*fold_grad)(const MlpFoldGradTask<T>&);
   bool rounds;  // operands
+  bool splits;  // gradients of features into levels, as the grid's kernels of the same machine take them
 };
 
 template <class T>

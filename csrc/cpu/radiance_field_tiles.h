@@ -1,5 +1,6 @@
 // The fused radiance field over ranges of samples, for one instruction set. Included by each unit that has
-// one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions.
+// one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions, and, if
+// kSplits, split(grid, grad, n, levels, level_stride) rearranges the gradients of n samples' features.
 #pragma once
 #include "conditioned_mlp_tiles.h"
 #include "radiance_field_task.h"
@@ -176,9 +177,15 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       T* grad_features = task.grad_features + first * n_features;
-      const bool in_place = n == rows && n_features % kMlpPad == 0;
+      const bool in_place = !task.grad_levels && n == rows && n_features % kMlpPad == 0;
       field_backward_tile<S>(task, b, features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
+      if constexpr (Encode::kSplits) {
+        if (task.grad_levels) {
+          Encode::split(p.grid, b.grad_x, n, task.grad_levels + first * p.grid.n_features, task.level_stride);
+          continue;
+        }
+      }
       if (!in_place) copy_rows(b.grad_x, width, grad_features, n_features, n, n_features);
     }
   }
@@ -189,7 +196,7 @@ template <class S, class Encode, class Exact = S>
 const FieldKernels<typename S::T, MlpOperand<S>>& field_kernels() {
   static const FieldKernels<typename S::T, MlpOperand<S>> kernels{
       field_forward_task<S, Encode>, field_backward_task<S, Encode>, mlp_fold_task<Exact>,
-      mlp_fold_grad_task<Exact>, MlpArithmetic<S>::kRounds};
+      mlp_fold_grad_task<Exact>,     MlpArithmetic<S>::kRounds,      Encode::kSplits};
   return kernels;
 }
 
