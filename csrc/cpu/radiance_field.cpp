@@ -65,6 +65,35 @@ int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, 
   return total;
 }
 
+// Their positions and features, unless tasks encode their own. Returns the features, or null.
+template <class T, class Operand>
+const T* find_features(const RadianceFieldFwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
+                       const int32_t* samples, int64_t n, bool all_listed, const ParallelFor& parallel_for) {
+  if (!m.encoded.features) return nullptr;
+  const int64_t width = p.sigma.d_in, axis_stride = grid_scratch(p.grid, n).axis_stride;
+  const bool copies_features = p.features && !all_listed;
+  parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* position = p.positions + 3 * static_cast<int64_t>(samples[i]);
+      std::copy_n(position, 3, m.positions + 3 * i);
+      if (!p.features) continue;
+      if (m.splits) {
+        for (int a = 0; a < 3; ++a) m.grid[a * axis_stride + i] = position[a];
+      }
+      if (copies_features) {
+        std::copy_n(p.features + samples[i] * width, width, m.encoded.features + i * width);
+      }
+    }
+  });
+  if (!p.features) {
+    m.encoded.encode(p, m.positions, n, m.encoded.features, parallel_for);
+  } else if (m.splits) {
+    for (int a = 0; a < 3; ++a)
+      std::fill(m.grid + a * axis_stride + n, m.grid + a * axis_stride + padded(n), T(0));
+  }
+  return p.features && all_listed ? p.features + samples[0] * width : m.encoded.features;
+}
+
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
 // leaves positions and gradients of features. Returns how many tasks have sums now.
 template <class T, class Operand>
@@ -72,14 +101,6 @@ int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemor
                      const FieldBackwardTask<T, Operand>& common, int64_t n, int64_t n_begun,
                      const ParallelFor& parallel_for) {
   const RadianceFieldFwd<T>& p = common.p->fwd;
-  if (m.encoded.features) {
-    parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        std::copy_n(p.positions + 3 * static_cast<int64_t>(common.samples[i]), 3, m.positions + 3 * i);
-      }
-    });
-    m.encoded.encode(p, m.positions, n, parallel_for);
-  }
   const BackwardPlan<2> plan = plan_backward<2>({{p.cond_index, p.n_cond}, {p.view_index, p.n_views}},
                                                 common.samples, n, kTilesPerFieldTask, parallel_for);
   const TaskSplit& split = plan.samples;
@@ -136,8 +157,9 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
   if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, nullptr);
   for (int64_t first = 0; first < p.n; first += m.n_encoded) {
     const int64_t end = first + m.n_encoded < p.n ? first + m.n_encoded : p.n;
-    m.encoded.encode(p, p.positions + 3 * first, end - first, parallel_for);
-    run(first, end, kForwardTask, m.encoded.features);
+    T* features = p.features ? p.features + first * p.sigma.d_in : m.encoded.features;
+    m.encoded.encode(p, p.positions + 3 * first, end - first, features, parallel_for);
+    run(first, end, kForwardTask, features);
   }
 }
 
@@ -147,7 +169,6 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   const FieldBackwardMemory<T, Operand> m(k, p, p.fwd.scratch, parallel_for.n_threads());
   FieldBackwardTask<T, Operand> task{};
   task.p = &p;
-  task.features = m.encoded.features;
   task.positions = m.positions;
   task.grad_features = m.grad_features;
   task.sigma = prepare(k, m.sigma, parallel_for);
@@ -164,6 +185,7 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
       task.grad_levels = m.grid + layout.features;
       task.level_stride = layout.level_stride;
     }
+    task.features = find_features(p.fwd, m, task.samples, n_chunk, n == p.fwd.n, parallel_for);
     n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
     run_grid(p, m, task.samples, n_chunk, first == 0, parallel_for);
   }

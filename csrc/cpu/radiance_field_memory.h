@@ -9,19 +9,20 @@ namespace {
 
 // Samples whose features, or their gradients, are in memory at a time.
 constexpr int64_t kFieldChunk = 1 << 16;
-constexpr int64_t kTilesPerFieldTask = 16;
+constexpr int64_t kTilesPerFieldTask = 32;
 constexpr int64_t kForwardTask = 4 * kMlpTile;  // samples, where the features are there
 
 // Many samples are encoded before the networks see any: a level's entries are then read into the cache once
 // for all of them, where groups would read the whole table, which is larger than the cache, again and again.
-// How many samples that is at a time; 0 if a task had better encode its own.
+// How many samples that is at a time; 0 if a task had better encode its own. Features that are kept always
+// come first.
 template <class T>
 int64_t n_encoded_first(const RadianceFieldFwd<T>& p, int64_t n) {
-  if (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0) return 0;
+  if (!p.features && (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0)) return 0;
   return n < kFieldChunk ? n : kFieldChunk;
 }
 
-// The features of so many samples, and of a tile more, which is zero.
+// The features of so many samples.
 template <class T>
 struct FieldFeatures {
   T* features = nullptr;  // or null if there are none
@@ -32,19 +33,15 @@ struct FieldFeatures {
   // With the scratch of the grid's backward pass, which finds the positions in it as it wants them.
   FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory, T* grid_scratch) {
     if (n == 0) return;
-    features = memory.take((n + kTail) * p.sigma.d_in);
+    features = memory.take(n * p.sigma.d_in);
     scratch = grid_scratch;
   }
 
-  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n,
+  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n, T* to,
               const ParallelFor& parallel_for) const {
-    const GridEncodeFwd<T> grid{positions, p.table, features, scratch, n, p.table_type, p.grid};
+    const GridEncodeFwd<T> grid{positions, p.table, to, scratch, n, p.table_type, p.grid};
     grid_encode_fwd_cpu(grid, parallel_for);
-    std::fill_n(features + n * p.sigma.d_in, kTail * p.sigma.d_in, T(0));
   }
-
- private:
-  static constexpr int64_t kTail = 4 * kMlpTile;
 };
 
 template <class T>

@@ -39,17 +39,18 @@ struct FieldInputs {
   MlpOperands<S> features, code;
 };
 
-// Both networks on a tile: leaves the code and the colours before their activation in the buffers.
+// Both networks on n samples of a tile: leaves the code and the colours before their activation in the
+// buffers.
 template <class S>
 FieldInputs<S> field_forward_tile(const RadianceFieldFwd<typename S::T>& p,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& sigma,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& color,
                                   const FieldBuffers<typename S::T, MlpOperand<S>>& b,
                                   const typename S::T* features, const int32_t* conditions,
-                                  const int32_t* views, int rows) {
+                                  const int32_t* views, int n, int rows) {
   const int code_stride = mlp_padded(p.sigma.d_out), width = mlp_padded(p.sigma.d_in);
   FieldInputs<S> in;
-  in.features = tile_operands<S>(features, width, rows, width, Padding::kWanted, b.inputs[0], rows);
+  in.features = tile_operands<S>(features, width, n, width, Padding::kWanted, b.inputs[0], rows);
   mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, in.features.data, in.features.stride,
                       b.sigma_hidden, b.code, code_stride, rows);
   in.code =
@@ -83,7 +84,7 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
       const auto sample_at = [&](int m) { return first + m; };
       field_forward_tile<S>(p, task.sigma, task.color, b, features + tile * feature_stride,
                             gather_index(p.cond_index, n, rows, sample_at, conditions),
-                            gather_index(p.view_index, n, rows, sample_at, views), rows);
+                            gather_index(p.view_index, n, rows, sample_at, views), n, rows);
       for (int m = 0; m < n; ++m) {
         p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
       }
@@ -141,7 +142,7 @@ void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   const int32_t* conditions = gather_index(p.fwd.cond_index, n, rows, sample_at, condition_of);
   const int32_t* views = gather_index(p.fwd.view_index, n, rows, sample_at, view_of);
   const FieldInputs<S> in = field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features,
-                                                  conditions, views, rows);
+                                                  conditions, views, n, rows);
   color_delta<S>(p, b, n, rows, sample_at);
   // The gradient of the code lands one column to the right; a row's last, of padding, is overwritten by the
   // log density of the next.
