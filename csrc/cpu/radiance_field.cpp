@@ -36,10 +36,10 @@ struct PortableEncode {
 template <class T, class Operand>
 int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
                      const ParallelFor& parallel_for) {
-  const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kFieldChunk);
+  const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kListBlock);
   const auto for_block = [&](int64_t block, const auto& use) {
-    const int64_t last = (block + 1) * kFieldChunk < n ? (block + 1) * kFieldChunk : n;
-    for (int64_t i = block * kFieldChunk; i < last; ++i) {
+    const int64_t last = (block + 1) * kListBlock < n ? (block + 1) * kListBlock : n;
+    for (int64_t i = block * kListBlock; i < last; ++i) {
       if (has_gradient(p, i)) use(static_cast<int32_t>(i));
     }
   };

@@ -10,6 +10,7 @@ namespace {
 // Samples whose features, or their gradients, are in memory at a time.
 constexpr int64_t kFieldChunk = 1 << 16;
 constexpr int64_t kTilesPerFieldTask = 32;
+constexpr int64_t kListBlock = 4096;            // samples that are listed at a time
 constexpr int64_t kForwardTask = 4 * kMlpTile;  // samples, where the features are there
 
 // Many samples are encoded before the networks see any: a level's entries are then read into the cache once
@@ -104,7 +105,7 @@ struct FieldBackwardMemory {
         splits(k.splits && n_encoded_first(b.fwd, chunk) > 0) {
     const RadianceFieldFwd<T>& p = b.fwd;
     samples = memory.template take_as<int32_t>(p.n);
-    block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kFieldChunk) + 1);
+    block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kListBlock) + 1);
     positions = memory.take(3 * chunk);
     grad_features = memory.take(splits ? 0 : p.sigma.d_in * chunk);
     grad_positions = memory.take(b.grad_positions ? 3 * chunk : 0);
