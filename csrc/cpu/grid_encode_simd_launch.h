@@ -171,7 +171,7 @@ void backward_chunk(const GridEncodeBwd<float>& p, const GridScratch& layout,
   float* grads = p.scratch + layout.features;
   const float* all_axes[D];
   for (int a = 0; a < D; ++a) all_axes[a] = p.scratch + a * layout.axis_stride;
-  for_each_range(p.fwd.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+  for_each_range(p.is_split ? 0 : p.fwd.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* axes[D];
     for (int a = 0; a < D; ++a) axes[a] = p.scratch + a * layout.axis_stride + first;
     split_axes<D>(p.fwd.positions + first * D, n, axes);

@@ -161,6 +161,13 @@ __attribute__((noinline)) void weight_grad_columns(const MlpOperand<S>* delta, i
     n += decltype(count)::value;
   };
   while (n + kRows <= n_out) rows(std::integral_constant<int, kRows>{});
+  // Few sums at a time would wait for one another.
+  if constexpr (kRows > 8) {
+    while (n + 8 <= n_out) rows(std::integral_constant<int, 8>{});
+  }
+  if constexpr (kRows > 4) {
+    if (n + 4 <= n_out) rows(std::integral_constant<int, 4>{});
+  }
   while (n + 2 <= n_out) rows(std::integral_constant<int, 2>{});
   if (n < n_out) rows(std::integral_constant<int, 1>{});
 }

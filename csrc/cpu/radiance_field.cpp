@@ -10,6 +10,7 @@ namespace nerfad {
 namespace {
 
 struct PortableEncode {
+  static constexpr bool kSplits = false;
   template <class T>
   static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
     const auto encode = [&](auto s, auto d, auto f) {
@@ -35,10 +36,10 @@ struct PortableEncode {
 template <class T, class Operand>
 int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
                      const ParallelFor& parallel_for) {
-  const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kFieldChunk);
+  const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kListBlock);
   const auto for_block = [&](int64_t block, const auto& use) {
-    const int64_t last = (block + 1) * kFieldChunk < n ? (block + 1) * kFieldChunk : n;
-    for (int64_t i = block * kFieldChunk; i < last; ++i) {
+    const int64_t last = (block + 1) * kListBlock < n ? (block + 1) * kListBlock : n;
+    for (int64_t i = block * kListBlock; i < last; ++i) {
       if (has_gradient(p, i)) use(static_cast<int32_t>(i));
     }
   };
@@ -64,6 +65,35 @@ int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, 
   return total;
 }
 
+// Their positions and features, unless tasks encode their own. Returns the features, or null.
+template <class T, class Operand>
+const T* find_features(const RadianceFieldFwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
+                       const int32_t* samples, int64_t n, bool all_listed, const ParallelFor& parallel_for) {
+  if (!m.encoded.features) return nullptr;
+  const int64_t width = p.sigma.d_in, axis_stride = grid_scratch(p.grid, n).axis_stride;
+  const bool copies_features = p.features && !all_listed;
+  parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* position = p.positions + 3 * static_cast<int64_t>(samples[i]);
+      std::copy_n(position, 3, m.positions + 3 * i);
+      if (!p.features) continue;
+      if (m.splits) {
+        for (int a = 0; a < 3; ++a) m.grid[a * axis_stride + i] = position[a];
+      }
+      if (copies_features) {
+        std::copy_n(p.features + samples[i] * width, width, m.encoded.features + i * width);
+      }
+    }
+  });
+  if (!p.features) {
+    m.encoded.encode(p, m.positions, n, m.encoded.features, parallel_for);
+  } else if (m.splits) {
+    for (int a = 0; a < 3; ++a)
+      std::fill(m.grid + a * axis_stride + n, m.grid + a * axis_stride + padded(n), T(0));
+  }
+  return p.features && all_listed ? p.features + samples[0] * width : m.encoded.features;
+}
+
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
 // leaves positions and gradients of features. Returns how many tasks have sums now.
 template <class T, class Operand>
@@ -71,14 +101,6 @@ int64_t run_networks(const FieldKernels<T, Operand>& k, const FieldBackwardMemor
                      const FieldBackwardTask<T, Operand>& common, int64_t n, int64_t n_begun,
                      const ParallelFor& parallel_for) {
   const RadianceFieldFwd<T>& p = common.p->fwd;
-  if (m.encoded.features) {
-    parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        std::copy_n(p.positions + 3 * static_cast<int64_t>(common.samples[i]), 3, m.positions + 3 * i);
-      }
-    });
-    m.encoded.encode(p, m.positions, n, parallel_for);
-  }
   const BackwardPlan<2> plan = plan_backward<2>({{p.cond_index, p.n_cond}, {p.view_index, p.n_views}},
                                                 common.samples, n, kTilesPerFieldTask, parallel_for);
   const TaskSplit& split = plan.samples;
@@ -107,7 +129,8 @@ void run_grid(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand
                               p.grad_positions ? m.grad_positions : nullptr,
                               m.grid,
                               false,
-                              is_first};
+                              is_first,
+                              m.splits};
   grid_encode_bwd_cpu(grid, parallel_for);
   if (!p.grad_positions) return;
   for (int64_t i = 0; i < n; ++i) {
@@ -134,18 +157,18 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
   if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, nullptr);
   for (int64_t first = 0; first < p.n; first += m.n_encoded) {
     const int64_t end = first + m.n_encoded < p.n ? first + m.n_encoded : p.n;
-    m.encoded.encode(p, p.positions + 3 * first, end - first, parallel_for);
-    run(first, end, kForwardTask, m.encoded.features);
+    T* features = p.features ? p.features + first * p.sigma.d_in : m.encoded.features;
+    m.encoded.encode(p, p.positions + 3 * first, end - first, features, parallel_for);
+    run(first, end, kForwardTask, features);
   }
 }
 
 template <class T, class Operand>
 void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
               const ParallelFor& parallel_for) {
-  const FieldBackwardMemory<T, Operand> m(p, p.fwd.scratch, parallel_for.n_threads());
+  const FieldBackwardMemory<T, Operand> m(k, p, p.fwd.scratch, parallel_for.n_threads());
   FieldBackwardTask<T, Operand> task{};
   task.p = &p;
-  task.features = m.encoded.features;
   task.positions = m.positions;
   task.grad_features = m.grad_features;
   task.sigma = prepare(k, m.sigma, parallel_for);
@@ -157,6 +180,12 @@ void backward(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p,
   for (int64_t first = 0; first < n; first += kFieldChunk) {
     const int64_t n_chunk = n - first < kFieldChunk ? n - first : kFieldChunk;
     task.samples = m.samples + first;
+    if (m.splits) {
+      const GridScratch layout = grid_scratch(p.fwd.grid, n_chunk);
+      task.grad_levels = m.grid + layout.features;
+      task.level_stride = layout.level_stride;
+    }
+    task.features = find_features(p.fwd, m, task.samples, n_chunk, n == p.fwd.n, parallel_for);
     n_sums = run_networks(k, m, task, n_chunk, n_sums, parallel_for);
     run_grid(p, m, task.samples, n_chunk, first == 0, parallel_for);
   }
@@ -170,8 +199,8 @@ int64_t forward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldFwd<
 }
 
 template <class T, class Operand>
-int64_t backward_scratch(const FieldKernels<T, Operand>&, const RadianceFieldBwd<T>& p, int n_threads) {
-  return FieldBackwardMemory<T, Operand>(p, nullptr, n_threads).memory.needed();
+int64_t backward_scratch(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& p, int n_threads) {
+  return FieldBackwardMemory<T, Operand>(k, p, nullptr, n_threads).memory.needed();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Where the fused radiance field's passes find their scratch memory.
 #pragma once
 #include "conditioned_mlp_sums.h"
+#include "grid_encode_scratch.h"
 #include "radiance_field_task.h"
 
 namespace nerfad {
@@ -8,39 +9,40 @@ namespace {
 
 // Samples whose features, or their gradients, are in memory at a time.
 constexpr int64_t kFieldChunk = 1 << 16;
-constexpr int64_t kTilesPerFieldTask = 16;
+constexpr int64_t kTilesPerFieldTask = 32;
+constexpr int64_t kListBlock = 4096;            // samples that are listed at a time
 constexpr int64_t kForwardTask = 4 * kMlpTile;  // samples, where the features are there
 
 // Many samples are encoded before the networks see any: a level's entries are then read into the cache once
 // for all of them, where groups would read the whole table, which is larger than the cache, again and again.
-// How many samples that is at a time; 0 if a task had better encode its own.
+// How many samples that is at a time; 0 if a task had better encode its own. Features that are kept always
+// come first.
 template <class T>
 int64_t n_encoded_first(const RadianceFieldFwd<T>& p, int64_t n) {
-  if (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0) return 0;
+  if (!p.features && (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0)) return 0;
   return n < kFieldChunk ? n : kFieldChunk;
 }
 
-// The features of so many samples, and of a tile more, which is zero.
+// The features of so many samples.
 template <class T>
 struct FieldFeatures {
   T* features = nullptr;  // or null if there are none
   T* scratch = nullptr;
 
-  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory) {
+  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory)
+      : FieldFeatures(p, n, memory, n ? memory.take(grid_encode_fwd_scratch(p.grid, n)) : nullptr) {}
+  // With the scratch of the grid's backward pass, which finds the positions in it as it wants them.
+  FieldFeatures(const RadianceFieldFwd<T>& p, int64_t n, Scratch<T>& memory, T* grid_scratch) {
     if (n == 0) return;
-    features = memory.take((n + kTail) * p.sigma.d_in);
-    scratch = memory.take(grid_encode_fwd_scratch(p.grid, n));
+    features = memory.take(n * p.sigma.d_in);
+    scratch = grid_scratch;
   }
 
-  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n,
+  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n, T* to,
               const ParallelFor& parallel_for) const {
-    const GridEncodeFwd<T> grid{positions, p.table, features, scratch, n, p.table_type, p.grid};
+    const GridEncodeFwd<T> grid{positions, p.table, to, scratch, n, p.table_type, p.grid};
     grid_encode_fwd_cpu(grid, parallel_for);
-    std::fill_n(features + n * p.sigma.d_in, kTail * p.sigma.d_in, T(0));
   }
-
- private:
-  static constexpr int64_t kTail = 4 * kMlpTile;
 };
 
 template <class T>
@@ -83,26 +85,30 @@ template <class T, class Operand>
 struct FieldBackwardMemory {
   Scratch<T> memory;
   int64_t chunk, n_tasks;  // samples at a time, and tasks for them, at most
+  T* grid;                 // the grid's scratch
   NetGradients<T, Operand> sigma, color;
   int32_t *samples, *block_counts;  // samples with a gradient, and how many each block of them has
   FieldFeatures<T> encoded;
-  T *positions, *grad_features, *grad_positions, *grid, *buffers;
+  bool splits;  // tasks leave the gradients of features level by level in the grid's scratch
+  T *positions, *grad_features, *grad_positions, *buffers;
   int64_t buffer_size;
 
-  FieldBackwardMemory(const RadianceFieldBwd<T>& b, T* start, int n_threads)
+  FieldBackwardMemory(const FieldKernels<T, Operand>& k, const RadianceFieldBwd<T>& b, T* start,
+                      int n_threads)
       : memory(start),
         chunk(b.fwd.n < kFieldChunk ? b.fwd.n : kFieldChunk),
         n_tasks(split_backward(chunk, kTilesPerFieldTask).n_tasks),
+        grid(memory.take(grid_encode_bwd_scratch(b.fwd.grid, chunk))),
         sigma(b.fwd.sigma_net(), n_tasks, memory),
         color(b.fwd.color_net(), n_tasks, memory),
-        encoded(b.fwd, n_encoded_first(b.fwd, chunk), memory) {
+        encoded(b.fwd, n_encoded_first(b.fwd, chunk), memory, grid),
+        splits(k.splits && n_encoded_first(b.fwd, chunk) > 0) {
     const RadianceFieldFwd<T>& p = b.fwd;
     samples = memory.template take_as<int32_t>(p.n);
-    block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kFieldChunk) + 1);
+    block_counts = memory.template take_as<int32_t>(ceil_div(p.n, kListBlock) + 1);
     positions = memory.take(3 * chunk);
-    grad_features = memory.take(p.sigma.d_in * chunk);
+    grad_features = memory.take(splits ? 0 : p.sigma.d_in * chunk);
     grad_positions = memory.take(b.grad_positions ? 3 * chunk : 0);
-    grid = memory.take(grid_encode_bwd_scratch(p.grid, chunk));
     buffer_size = field_buffers_size<FieldBackwardBuffers<T, Operand>>(p);
     buffers = memory.take(n_threads * buffer_size);
   }

@@ -72,7 +72,7 @@ struct FieldForwardTask {
   PackedMlp<T, Operand> sigma, color;
   T* scratch;  // of FieldForwardBuffers, finite
   int64_t begin, end;
-  const T* features;  // [, grid outputs] of sample `begin` and on, finite for a tile behind `end`; or null
+  const T* features;  // [, grid outputs] of sample `begin` and on; or null
 };
 
 // Entries [begin, end) of the list of samples that have a gradient.
@@ -82,10 +82,12 @@ struct FieldBackwardTask {
   const int32_t* samples;
   NetGradTask<T, Operand> sigma, color;
   T* positions;      // out where there are no features, at [begin, end) of the list: [, 3]
-  T* grad_features;  // out, likewise: [, grid outputs]
+  T* grad_features;  // out, likewise: [, grid outputs]; unless there are grad_levels
   T* scratch;        // of FieldBackwardBuffers, finite
   int64_t begin, end;
-  const T* features;  // likewise, and finite for a tile behind: [, grid outputs]; or null
+  const T* features;  // likewise: [, grid outputs]; or null
+  T* grad_levels;     // out, likewise: [n_levels][level_stride], zero up to whole vectors; or null
+  int64_t level_stride;
 };
 
 template <class T, class Operand = T>
@@ -95,6 +97,7 @@ struct FieldKernels {
   void (*fold)(const MlpFoldTask<T>&);
   void (*fold_grad)(const MlpFoldGradTask<T>&);
   bool rounds;  // operands
+  bool splits;  // gradients of features into levels, as the grid's kernels of the same machine take them
 };
 
 template <class T>

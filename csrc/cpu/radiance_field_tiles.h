@@ -1,5 +1,6 @@
 // The fused radiance field over ranges of samples, for one instruction set. Included by each unit that has
-// one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions.
+// one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions, and, if
+// kSplits, split(grid, grad, n, levels, level_stride) rearranges the gradients of n samples' features.
 #pragma once
 #include "conditioned_mlp_tiles.h"
 #include "radiance_field_task.h"
@@ -38,17 +39,18 @@ struct FieldInputs {
   MlpOperands<S> features, code;
 };
 
-// Both networks on a tile: leaves the code and the colours before their activation in the buffers.
+// Both networks on n samples of a tile: leaves the code and the colours before their activation in the
+// buffers.
 template <class S>
 FieldInputs<S> field_forward_tile(const RadianceFieldFwd<typename S::T>& p,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& sigma,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& color,
                                   const FieldBuffers<typename S::T, MlpOperand<S>>& b,
                                   const typename S::T* features, const int32_t* conditions,
-                                  const int32_t* views, int rows) {
+                                  const int32_t* views, int n, int rows) {
   const int code_stride = mlp_padded(p.sigma.d_out), width = mlp_padded(p.sigma.d_in);
   FieldInputs<S> in;
-  in.features = tile_operands<S>(features, width, rows, width, Padding::kWanted, b.inputs[0], rows);
+  in.features = tile_operands<S>(features, width, n, width, Padding::kWanted, b.inputs[0], rows);
   mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, in.features.data, in.features.stride,
                       b.sigma_hidden, b.code, code_stride, rows);
   in.code =
@@ -82,7 +84,7 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
       const auto sample_at = [&](int m) { return first + m; };
       field_forward_tile<S>(p, task.sigma, task.color, b, features + tile * feature_stride,
                             gather_index(p.cond_index, n, rows, sample_at, conditions),
-                            gather_index(p.view_index, n, rows, sample_at, views), rows);
+                            gather_index(p.view_index, n, rows, sample_at, views), n, rows);
       for (int m = 0; m < n; ++m) {
         p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
       }
@@ -140,7 +142,7 @@ void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   const int32_t* conditions = gather_index(p.fwd.cond_index, n, rows, sample_at, condition_of);
   const int32_t* views = gather_index(p.fwd.view_index, n, rows, sample_at, view_of);
   const FieldInputs<S> in = field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features,
-                                                  conditions, views, rows);
+                                                  conditions, views, n, rows);
   color_delta<S>(p, b, n, rows, sample_at);
   // The gradient of the code lands one column to the right; a row's last, of padding, is overwritten by the
   // log density of the next.
@@ -176,9 +178,15 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       T* grad_features = task.grad_features + first * n_features;
-      const bool in_place = n == rows && n_features % kMlpPad == 0;
+      const bool in_place = !task.grad_levels && n == rows && n_features % kMlpPad == 0;
       field_backward_tile<S>(task, b, features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
+      if constexpr (Encode::kSplits) {
+        if (task.grad_levels) {
+          Encode::split(p.grid, b.grad_x, n, task.grad_levels + first * p.grid.n_features, task.level_stride);
+          continue;
+        }
+      }
       if (!in_place) copy_rows(b.grad_x, width, grad_features, n_features, n, n_features);
     }
   }
@@ -189,7 +197,7 @@ template <class S, class Encode, class Exact = S>
 const FieldKernels<typename S::T, MlpOperand<S>>& field_kernels() {
   static const FieldKernels<typename S::T, MlpOperand<S>> kernels{
       field_forward_task<S, Encode>, field_backward_task<S, Encode>, mlp_fold_task<Exact>,
-      mlp_fold_grad_task<Exact>, MlpArithmetic<S>::kRounds};
+      mlp_fold_grad_task<Exact>,     MlpArithmetic<S>::kRounds,      Encode::kSplits};
   return kernels;
 }
 

@@ -15,26 +15,32 @@ namespace nerfad {
 namespace {
 
 constexpr const char* kOp = "radiance_field";
+constexpr int kFeaturesPad = 16;  // the networks' kernels take whole vectors
 
-std::tuple<Tensor, Tensor> radiance_field_fwd(const Tensor& positions, const Tensor& table,
-                                              std::vector<int64_t> grid, const Tensor& sigma_params,
-                                              std::vector<int64_t> sigma, const Tensor& color_params,
-                                              std::vector<int64_t> color, const Tensor& views,
-                                              std::optional<Tensor> ray_indices, std::optional<Tensor> cond,
-                                              std::optional<Tensor> cond_index, double density_bias,
-                                              bool bfloat16) {
+std::tuple<Tensor, Tensor, Tensor> radiance_field_fwd(
+    const Tensor& positions, const Tensor& table, std::vector<int64_t> grid, const Tensor& sigma_params,
+    std::vector<int64_t> sigma, const Tensor& color_params, std::vector<int64_t> color, const Tensor& views,
+    std::optional<Tensor> ray_indices, std::optional<Tensor> cond, std::optional<Tensor> cond_index,
+    double density_bias, bool bfloat16, bool keeps_features) {
   const FieldInputs in{positions, table,       grid, sigma_params, sigma,        color_params, color,
                        views,     ray_indices, cond, cond_index,   density_bias, bfloat16};
   const FieldShapes shapes = check_field_inputs(kOp, in, positions.size(0));
   Tensor sigmas = torch::stable::new_empty(positions, {positions.size(0)});
   Tensor rgbs = torch::stable::new_empty(positions, {positions.size(0), 3});
+  const bool on_cpu = !positions.is_cuda() && !emulating();
+  STD_TORCH_CHECK(!keeps_features || (on_cpu && shapes.sigma.d_in % kFeaturesPad == 0), kOp,
+                  ": features are kept on the CPU only, and only if their number is a multiple of ",
+                  kFeaturesPad);
+  const int64_t n_kept = keeps_features ? positions.size(0) : 0;
+  Tensor features = torch::stable::new_empty(positions, {n_kept, shapes.sigma.d_in});
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     RadianceFieldFwd<T> p = field_params<T>(in, shapes);
     p.sigmas = sigmas.mutable_data_ptr<T>();
     p.rgbs = rgbs.mutable_data_ptr<T>();
+    if (n_kept > 0) p.features = features.mutable_data_ptr<T>();
     int64_t size;
-    if (positions.is_cuda() || emulating()) {
+    if (!on_cpu) {
       void* cuda_size = cuda_symbol("radiance_field_fwd_scratch", positions);
       size = reinterpret_cast<int64_t (*)(const RadianceFieldFwd<T>*)>(cuda_size)(&p);
     } else {
@@ -44,7 +50,7 @@ std::tuple<Tensor, Tensor> radiance_field_fwd(const Tensor& positions, const Ten
     p.scratch = scratch.as<T>();
     dispatch<RadianceFieldFwd<T>>(kOp, "radiance_field_fwd", p, positions, &radiance_field_fwd_cpu<T>);
   });
-  return {sigmas, rgbs};
+  return {sigmas, rgbs, features};
 }
 
 // On the CPU; on CUDA, nerfad/ops/radiance_field.py calls the parts' own backward passes.
@@ -53,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
     std::vector<int64_t> grid, const Tensor& sigma_params, std::vector<int64_t> sigma,
     const Tensor& color_params, std::vector<int64_t> color, const Tensor& views,
     std::optional<Tensor> ray_indices, std::optional<Tensor> cond, std::optional<Tensor> cond_index,
-    double density_bias, bool bfloat16, bool needs_positions, bool needs_table) {
+    double density_bias, bool bfloat16, const Tensor& features, bool needs_positions, bool needs_table) {
   const FieldInputs in{positions, table,       grid, sigma_params, sigma,        color_params, color,
                        views,     ray_indices, cond, cond_index,   density_bias, bfloat16};
   const FieldShapes shapes = check_field_inputs(kOp, in, positions.size(0));
@@ -62,7 +68,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
       .shape(grad_sigmas, "grad_sigmas", {n})
       .same_dtype(grad_sigmas, "grad_sigmas")
       .shape(grad_rgbs, "grad_rgbs", {n, 3})
-      .same_dtype(grad_rgbs, "grad_rgbs");
+      .same_dtype(grad_rgbs, "grad_rgbs")
+      .shape(features, "features", {features.size(0) > 0 ? n : 0, shapes.sigma.d_in})
+      .same_dtype(features, "features");
   Tensor grad_positions = torch::stable::new_zeros(positions, {needs_positions ? n : 0, 3});
   Tensor grad_table = torch::stable::new_empty(
       positions, {needs_table ? shapes.grid.n_entries() : 0, shapes.grid.n_features});
@@ -74,6 +82,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
     using T = decltype(zero);
     RadianceFieldBwd<T> p{};
     p.fwd = field_params<T>(in, shapes);
+    if (features.size(0) > 0) p.fwd.features = const_cast<T*>(features.const_data_ptr<T>());
     p.grad_sigmas = grad_sigmas.const_data_ptr<T>();
     p.grad_rgbs = grad_rgbs.const_data_ptr<T>();
     p.grad_positions = needs_positions ? grad_positions.mutable_data_ptr<T>() : nullptr;
@@ -97,13 +106,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nerfad, m) {
   m.def(
       "radiance_field_fwd(Tensor positions, Tensor table, int[] grid, Tensor sigma_params, int[] sigma, "
       "Tensor color_params, int[] color, Tensor views, Tensor? ray_indices, Tensor? cond, Tensor? "
-      "cond_index, float density_bias, bool bfloat16) -> (Tensor, Tensor)");
+      "cond_index, float density_bias, bool bfloat16, bool keeps_features) -> (Tensor, Tensor, Tensor)");
   m.def(
       "radiance_field_bwd(Tensor grad_sigmas, Tensor grad_rgbs, Tensor positions, Tensor table, int[] grid, "
       "Tensor sigma_params, int[] sigma, Tensor color_params, int[] color, Tensor views, Tensor? "
-      "ray_indices, Tensor? cond, Tensor? cond_index, float density_bias, bool bfloat16, bool "
-      "needs_positions, bool "
-      "needs_table) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "ray_indices, Tensor? cond, Tensor? cond_index, float density_bias, bool bfloat16, Tensor features, "
+      "bool needs_positions, bool needs_table) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 NERFAD_IMPL_CPU_AND_CUDA(m) { m.impl("radiance_field_fwd", TORCH_BOX(&radiance_field_fwd)); }

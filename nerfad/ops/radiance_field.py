@@ -39,7 +39,8 @@ def radiance_field(
         \sigma_i = e^{clamp(h_{i,0} + density\_bias, -15, 15)},\quad
         rgb_i = mlp_c(h_{i,1:}, v_{r(i)})
 
-    The backward pass recomputes what the forward pass did not keep, and leaves out samples whose gradients
+    The forward pass keeps the encoded features for the backward pass where the CPU computes both; the rest is
+    recomputed. The backward pass leaves out samples whose gradients
     are all zero, as those behind an early stop are: their contributions are exactly zero.
 
     Args:
@@ -91,6 +92,13 @@ def radiance_field(
             *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
             *(views, ray_indices, cond, cond_index, density_bias, precision),
         )
+    leaves = (positions, table, sigma_params, color_params, views, cond)
+    keeps_features = (
+        torch.is_grad_enabled()
+        and any(t is not None and t.requires_grad for t in leaves)
+        and not (positions.is_cuda or _backend.is_emulating())
+        and grid_spec.n_outputs % 16 == 0  # as the kernels read them
+    )
     return _native.ops().radiance_field_fwd(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
         *(
@@ -102,8 +110,9 @@ def radiance_field(
             cond_index,
             density_bias,
             bfloat16,
+            keeps_features,
         ),
-    )
+    )[:2]
 
 
 def grid_numbers(spec: GridSpec) -> list[int]:
@@ -119,8 +128,9 @@ def mlp_numbers(spec: MLPSpec) -> list[int]:
 
 
 def _fake_fwd(positions, *args):
-    n = positions.shape[0]
-    return positions.new_empty((n,)), positions.new_empty((n, 3))
+    n, d_in, keeps_features = positions.shape[0], args[3][0], args[-1]
+    features = positions.new_empty((n if keeps_features else 0, d_in))
+    return positions.new_empty((n,)), positions.new_empty((n, 3)), features
 
 
 def _fake_bwd(
@@ -140,24 +150,33 @@ def _fake_bwd(
 
 def _setup_context(ctx, inputs, output):
     positions, table, ctx.grid, sigma_params, ctx.sigma, color_params, ctx.color, *rest = inputs
-    views, ray_indices, cond, cond_index, ctx.density_bias, ctx.bfloat16 = rest
-    ctx.save_for_backward(positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index)
+    views, ray_indices, cond, cond_index, ctx.density_bias, ctx.bfloat16, _ = rest
+    features = output[2]
+    ctx.mark_non_differentiable(features)
+    ctx.set_materialize_grads(False)  # zeros for the features
+    ctx.save_for_backward(
+        *(positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index, features)
+    )
 
 
-def _backward(ctx, grad_sigmas, grad_rgbs):
-    positions, table, sigma_params, color_params, views, ray_indices, cond, cond_index = ctx.saved_tensors
+def _backward(ctx, grad_sigmas, grad_rgbs, _):
+    positions, table, sigma_params, color_params, views, *rest = ctx.saved_tensors
+    ray_indices, cond, cond_index, features = rest
+    n = positions.shape[0]
+    grad_sigmas = positions.new_zeros((n,)) if grad_sigmas is None else grad_sigmas
+    grad_rgbs = positions.new_zeros((n, 3)) if grad_rgbs is None else grad_rgbs
     needs_positions, needs_table = ctx.needs_input_grad[:2]
     on_cuda = positions.is_cuda or _backend.is_emulating()
     backward = _backward_by_parts if on_cuda else _native.ops().radiance_field_bwd
     grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = backward(
         *(grad_sigmas.contiguous(), grad_rgbs.contiguous(), positions, table, ctx.grid),
         *(sigma_params, ctx.sigma, color_params, ctx.color, views, ray_indices, cond, cond_index),
-        *(ctx.density_bias, ctx.bfloat16, needs_positions, needs_table),
+        *(ctx.density_bias, ctx.bfloat16, features, needs_positions, needs_table),
     )
     return (
         *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),
         *(None, grad_sigma, None, grad_color, None, grad_views, None),
-        *(None if cond is None else grad_cond, None, None, None),
+        *(None if cond is None else grad_cond, None, None, None, None),
     )
 
 
@@ -177,6 +196,7 @@ def _backward_by_parts(
     cond_index,
     density_bias,
     bfloat16,
+    _,
     needs_positions,
     needs_table,
 ):

@@ -134,7 +134,7 @@ def _backward(ctx, *grads):
     grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = ops.radiance_field_bwd(
         *(grad_sigmas, grad_rgbs, positions, table, ctx.grid, sigma_params, ctx.sigma, color_params),
         *(ctx.color, views, ray_indices, cond, sample_cond, ctx.density_bias, ctx.bfloat16),
-        *(needs_positions, needs_table),
+        *(positions.new_empty((0, ctx.sigma[0])), needs_positions, needs_table),
     )
     return (
         *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),

@@ -135,6 +135,7 @@ void test_a_network(const MlpShape& shape, int n_samples) {
 
 // Features that stand for those of a grid.
 struct MadeUpEncode {
+  static constexpr bool kSplits = false;
   template <class T>
   static void run(const RadianceFieldFwd<T>& p, const T* const* axes, int n, T* features, int stride) {
     for (int i = 0; i < n; ++i) {

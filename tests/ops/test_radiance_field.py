@@ -7,7 +7,8 @@ import torch
 from torch.autograd import gradcheck
 
 from nerfad import _native
-from nerfad.ops import GridSpec, MLPSpec, radiance_field
+from nerfad.ops import GridSpec, MLPSpec, grid_encode, radiance_field
+from nerfad.ops.radiance_field import grid_numbers, mlp_numbers
 from nerfad.ops.reference import radiance_field as reference
 
 GRID = GridSpec(n_levels=4, base_resolution=4, finest_resolution=32, log2_table_size=10)
@@ -19,6 +20,11 @@ FIELDS = {
         dataclasses.replace(GRID, n_levels=16),
         MLPSpec(32, 12, 64, 3, 16),
         MLPSpec(31, 0, 64, 2, 3, "sigmoid"),
+    ),
+    "features that are kept": (
+        dataclasses.replace(GRID, n_levels=4, n_features=4),
+        MLPSpec(16, 5, 32, 2, 16),
+        MLPSpec(15, 16, 32, 1, 3, "sigmoid"),
     ),
     "no condition, no activation": (GRID, MLPSpec(8, 0, 64, 3, 2), MLPSpec(1, 16, 16, 1, 3)),
     "odd widths": (
@@ -177,7 +183,7 @@ def test_opcheck():
             *(inputs["positions"], inputs["table"], [*GRID.resolutions, 10, 0, 0]),
             *(inputs["sigma_params"], [8, 5, 32, 2, 16, 0], inputs["color_params"], [15, 16, 32, 1, 3, 1]),
             *(inputs[k] for k in ("views", "ray_indices", "cond", "cond_index", "density_bias")),
-            False,
+            *(False, False),
         ),
     )
 
@@ -239,9 +245,10 @@ def test_rejects_an_unknown_precision():
         radiance_field(**make_inputs(), precision="float8")
 
 
+@pytest.mark.parametrize("name", ["usual", "the bench's networks"])
 @pytest.mark.parametrize("n", [0, 1, 47, 48, 49, 16 * 48 + 5])
-def test_any_number_of_samples(kernel_device, native, n):
-    inputs = make_inputs(n=n, device=kernel_device)
+def test_any_number_of_samples(kernel_device, native, n, name):
+    inputs = make_inputs(FIELDS[name], n=n, device=kernel_device)
     assert_matches_reference(inputs, **tolerance(native))
     assert_gradients_match(inputs, relative(native))
 
@@ -260,9 +267,10 @@ def test_without_indices_all_samples_use_the_first(kernel_device):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["usual", "features that are kept"])
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.5])
-def test_samples_without_a_gradient_are_left_out_exactly(kernel_device, native, share):
-    inputs = make_inputs(n=2000, device=kernel_device)
+def test_samples_without_a_gradient_are_left_out_exactly(kernel_device, native, share, name):
+    inputs = make_inputs(FIELDS[name], n=2000, device=kernel_device)
     assert_gradients_match(inputs, relative(native), share)
     if native:  # the same as a call on the others alone, for everything that belongs to no sample
         grads = make_grads(inputs, share=share)
@@ -280,10 +288,42 @@ def test_many_rays_and_conditions(n_rays, n_cond):
     assert_gradients_match(make_inputs(n=3000, n_rays=n_rays, n_cond=n_cond), 5e-5)
 
 
-def test_several_chunks_of_samples():
+@pytest.mark.parametrize(
+    ("name", "share"), [("usual", 1.0), ("features that are kept", 1.0), ("features that are kept", 0.97)]
+)
+def test_several_chunks_of_samples(name, share):
     """More samples than wait for the scatter at a time; the conditions come in no order."""
-    inputs = make_inputs(n=(1 << 16) + 5000, n_rays=3000, n_cond=9000)
-    assert_gradients_match(inputs, 2e-4)
+    inputs = make_inputs(FIELDS[name], n=(1 << 16) + 5000, n_rays=3000, n_cond=9000)
+    assert_gradients_match(inputs, 2e-4, share)
+
+
+def test_the_backward_pass_is_the_same_whether_features_are_kept_or_not():
+    inputs = make_inputs(FIELDS["features that are kept"], n=1000)
+    grads = make_grads(inputs, share=0.9)
+    grid, sigma, color = (inputs[k] for k in ("grid_spec", "sigma_spec", "color_spec"))
+    field = (
+        *(inputs["positions"], inputs["table"], grid_numbers(grid), inputs["sigma_params"]),
+        *(mlp_numbers(sigma), inputs["color_params"], mlp_numbers(color)),
+        *(inputs[k] for k in ("views", "ray_indices", "cond", "cond_index", "density_bias")),
+        False,
+    )
+    *_, kept = _native.ops().radiance_field_fwd(*field, True)
+    assert torch.equal(kept, grid_encode(inputs["positions"], inputs["table"], grid))
+    results = [
+        _native.ops().radiance_field_bwd(*grads, *field, features, True, True)
+        for features in (kept, kept[:0])
+    ]
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_one_output_is_enough():
+    inputs = make_inputs()
+    table = inputs["table"].requires_grad_()
+    for at in (0, 1):
+        (got,) = torch.autograd.grad(radiance_field(**inputs)[at].sum(), [table])
+        (expected,) = torch.autograd.grad(reference.radiance_field(**inputs)[at].sum(), [table])
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_cond", [3, 4000])

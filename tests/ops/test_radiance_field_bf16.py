@@ -125,7 +125,7 @@ def test_opcheck():
             *(inputs["positions"], inputs["table"], [*GRID.resolutions, 10, 0, 0]),
             *(inputs["sigma_params"], [8, 5, 32, 2, 16, 0], inputs["color_params"], [15, 16, 32, 1, 3, 1]),
             *(inputs[k] for k in ("views", "ray_indices", "cond", "cond_index", "density_bias")),
-            True,
+            *(True, False),
         ),
     )
 

@@ -62,7 +62,8 @@ struct GridEncodeBwd {
   T* grad_positions;       // out [n, n_dims] or null
   T* scratch;              // CPU: grid_encode_bwd_scratch() elements; CUDA: grid_encode_bwd_fixed_scratch()
   bool deterministic;      // CUDA: the table's gradient is the same in every run; the CPU's always is
-  bool fresh_table;  // CPU: grad_table is to be zeroed first, level by level while they are in the cache
+  bool fresh_table;       // CPU: grad_table is to be zeroed first, level by level while they are in the cache
+  bool is_split = false;  // CPU, vectors: positions and gradients are in scratch already (GridScratch)
 };
 
 // ---- Geometry

@@ -2,8 +2,8 @@
 // network.
 //   h_i = mlp_sigma(grid(x_i), c),  sigma_i = exp(clamp(h_i0 + bias)),  rgb_i = mlp_color(h_i[1:], view of
 //   ray)
-// Encoded features and hidden layers live in tiles that never reach memory; the backward pass recomputes
-// them.
+// Hidden layers live in tiles that never reach memory; the backward pass recomputes them, and the encoded
+// features unless the forward pass was asked to keep them.
 #pragma once
 #include <cmath>
 
@@ -38,6 +38,7 @@ struct RadianceFieldFwd {
   MlpShape color;  // d_in = sigma.d_out - 1; the view is its condition; d_out is 3
   T density_bias;
   MlpPrecision precision;  // of the networks; kFloat32 if T is double
+  T* features = nullptr;   // CPU: [n, grid outputs], out for the backward pass, where it is in; or null
 
   // The two networks as the conditioned MLP's kernels take them, without samples.
   NERFAD_HD ConditionedMlpFwd<T> sigma_net() const {
