@@ -48,6 +48,17 @@ def assert_gradients_match(spec, positions, table):
     torch.testing.assert_close(got[1].float(), expected[1].float(), rtol=ulp, atol=1e-5)
 
 
+def assert_matches(positions, table, spec):
+    """Features and gradients are the reference's."""
+    torch.testing.assert_close(
+        grid_encode(positions, table, spec),
+        reference.grid_encode(positions, table, spec),
+        rtol=1e-5,
+        atol=2e-6,
+    )
+    assert_gradients_match(spec, positions, table)
+
+
 @pytest.fixture(params=["avx512", "avx2", "portable"])
 def isa(request):
     before = _native.isa()
@@ -66,13 +77,7 @@ SHAPES = [(d, f, k) for d in (2, 3) for f in (1, 2, 4, 8) for k in ("hash", "til
 def test_matches_reference_on_every_instruction_set(isa, n_dims, n_features, kind, table_dtype):
     spec = GridSpec(n_dims=n_dims, n_features=n_features, kind=kind, **SMALL)
     positions, table = make_inputs(spec, table_dtype=table_dtype)
-    torch.testing.assert_close(
-        grid_encode(positions, table, spec),
-        reference.grid_encode(positions, table, spec),
-        rtol=1e-5,
-        atol=2e-6,
-    )
-    assert_gradients_match(spec, positions, table)
+    assert_matches(positions, table, spec)
 
 
 @pytest.mark.parametrize("kind", ["hash", "tiled", "dense"])
@@ -81,13 +86,7 @@ def test_matches_reference_on_every_instruction_set(isa, n_dims, n_features, kin
 def test_matches_reference(kernel_device, kind, interpolation, n_dims):
     spec = GridSpec(n_dims=n_dims, kind=kind, interpolation=interpolation, **SMALL)
     positions, table = make_inputs(spec, device=kernel_device)
-    torch.testing.assert_close(
-        grid_encode(positions, table, spec),
-        reference.grid_encode(positions, table, spec),
-        rtol=1e-5,
-        atol=2e-6,
-    )
-    assert_gradients_match(spec, positions, table)
+    assert_matches(positions, table, spec)
 
 
 @pytest.mark.parametrize("n_features", [1, 4, 8])
@@ -95,13 +94,7 @@ def test_matches_reference(kernel_device, kind, interpolation, n_dims):
 def test_other_tables_match_reference(kernel_device, n_features, table_dtype):
     spec = GridSpec(n_features=n_features, **SMALL)
     positions, table = make_inputs(spec, table_dtype=table_dtype, device=kernel_device)
-    torch.testing.assert_close(
-        grid_encode(positions, table, spec),
-        reference.grid_encode(positions, table, spec),
-        rtol=1e-5,
-        atol=2e-6,
-    )
-    assert_gradients_match(spec, positions, table)
+    assert_matches(positions, table, spec)
 
 
 @pytest.mark.parametrize("n_dims", [2, 3])
@@ -113,25 +106,10 @@ def test_dense_levels_are_read_behind_the_others(isa, n_dims):
     both = dataclasses.replace(grid, dense_levels=lattice.resolutions)
     assert both.level_is_dense[-3:] == (False, True, True) and both.n_outputs == 14
     positions, table = make_inputs(both)
-    assert torch.equal(
-        grid_encode(positions, table, both),
-        torch.cat(
-            [
-                grid_encode(positions, t, s)
-                for t, s in zip(
-                    table.split((grid.n_entries, lattice.n_entries)), (grid, lattice), strict=True
-                )
-            ],
-            1,
-        ),
-    )
-    torch.testing.assert_close(
-        grid_encode(positions, table, both),
-        reference.grid_encode(positions, table, both),
-        rtol=1e-5,
-        atol=2e-6,
-    )
-    assert_gradients_match(both, positions, table)
+    learnt, baked = table.split((grid.n_entries, lattice.n_entries))
+    apart = [grid_encode(positions, learnt, grid), grid_encode(positions, baked, lattice)]
+    assert torch.equal(grid_encode(positions, table, both), torch.cat(apart, 1))
+    assert_matches(positions, table, both)
 
 
 def test_matches_reference_float64():
