@@ -18,6 +18,7 @@ from nerfad.models.identity_features import offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
 from nerfad.models.renderer import HeadRays, HeadRenderer
 from nerfad.nn import ConditionedMLP
+from nerfad.nn.derived import Derived
 from nerfad.ops import GridSpec, MarchResult, MLPSpec, composite, grid_encode, sh_encode
 
 RAYS_PER_CHUNK = 4096
@@ -39,7 +40,7 @@ class IdentityField(TalkingField):
     def __init__(self, config: FieldConfig, n_cond: int, identity: PointIdentity | BakedIdentity) -> None:
         super().__init__(config, n_cond)
         self.identity = identity
-        self._joined: tuple[tuple, Tensor] | None = None  # with what the tables were when they were joined
+        self._joined = Derived()
         if isinstance(identity, BakedIdentity):
             _check_levels(config, identity)
         self.offsets: Tensor | None = None
@@ -84,13 +85,11 @@ class IdentityField(TalkingField):
         spec = replace(self.encoding.spec, dense_levels=identity.spec.resolutions)
         if self.training or torch.is_grad_enabled():  # fused optimisers change a table without counting
             return torch.cat([table, identity.table]), spec
-        made_from = tuple((t.data_ptr(), t._version, t.dtype) for t in (table, identity.table))
-        if self._joined is None or self._joined[0] != made_from:
-            self._joined = (made_from, torch.cat([table, identity.table.to(table.dtype)]))
-        return self._joined[1], spec
+        lattice = identity.table
+        return self._joined.of(lambda: torch.cat([table, lattice.to(table.dtype)]), table, lattice), spec
 
     def train(self, mode: bool = True) -> IdentityField:
-        self._joined = None
+        self._joined.forget()
         return super().train(mode)
 
     def _hidden(

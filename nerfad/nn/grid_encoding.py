@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nerfad.nn.derived import Derived
 from nerfad.ops import GridSpec, expand_cells, grid_encode
 
 
@@ -30,7 +31,7 @@ class GridEncoding(nn.Module):
         self.spec = spec
         table = torch.empty(spec.n_entries, spec.n_features).uniform_(-init_scale, init_scale)
         self.table = nn.Parameter(table)
-        self._cells: tuple[tuple, Tensor] | None = None  # with what the table was when they were made
+        self._cells = Derived()
 
     @property
     def n_outputs(self) -> int:
@@ -46,12 +47,10 @@ class GridEncoding(nn.Module):
         In evaluation mode they are kept until torch counts a change of the table. In training mode they are
         made at each call, since fused optimisers change a table without counting.
         """
-        table = self.table
-        made_from = (table.data_ptr(), table._version, table.dtype, table.device)
-        if self.training or self._cells is None or self._cells[0] != made_from:
-            self._cells = (made_from, expand_cells(table, self.spec))
-        return self._cells[1]
+        if self.training:
+            self._cells.forget()
+        return self._cells.of(lambda: expand_cells(self.table, self.spec), self.table)
 
     def train(self, mode: bool = True) -> GridEncoding:
-        self._cells = None
+        self._cells.forget()
         return super().train(mode)
