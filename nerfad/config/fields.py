@@ -47,6 +47,8 @@ class FieldConfig:
         n_geometry: numbers that the first hands to the second.
         density_bias: added to the logarithm of the density (per side of the box); below 0 the box starts
             nearly transparent.
+        speech_gate: with a fusion that has an attention, the field hears speech only where that attention
+            says that speech moves something; everything else is then the same whatever is said.
     """
 
     kind: FieldKind = "hashgrid"
@@ -61,6 +63,7 @@ class FieldConfig:
     n_hidden_color: int = 2
     n_geometry: int = 15
     density_bias: float = -1.0
+    speech_gate: bool = True
 
     def __post_init__(self) -> None:
         require_one_of("field.kind", self.kind, get_args(FieldKind))

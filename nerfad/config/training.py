@@ -34,9 +34,6 @@ class OptimConfig:
             The field must bear what the sound predicts less well than it was measured.
         true_code_share: share of the draws that show the field measured codes (with a fusion: the frame's own
             face) in the place of those that the sound predicts; it keeps the mouth's whole range.
-        exchange_share: share of the rays of pixels that speech does not move, by the attention of a fusion,
-            that are drawn under another frame's speech: sound then changes less of what speech does not
-            move, at some cost in sharpness (docs/results.md).
         appearance_dims: numbers of a learnt code of each training frame, for light that changes; 0 for none.
         alpha_weight: of the term that keeps head and torso to their labels.
         opaque_weight: of the head's transparency, mean of 1 - opacity over its pixels.
@@ -60,7 +57,6 @@ class OptimConfig:
     weight_decay: float = 1e-4
     condition_noise: float = 0.1
     true_code_share: float = 0.5
-    exchange_share: float = 0.0
     appearance_dims: int = 0
     alpha_weight: float = 5e-3
     opaque_weight: float = 0.01

@@ -16,11 +16,10 @@ from nerfad.engine.checkpoint import Checkpoint
 from nerfad.engine.fusion_data import Masker
 from nerfad.engine.references import choose_frames, make_references
 from nerfad.engine.sampling import HEAD, FrameStore
-from nerfad.engine.speech_region import SpeechRegion
+from nerfad.engine.speech_region import stillness
 from nerfad.engine.trainer import Scene, visual_hull
-from nerfad.engine.voice import FusedVoice, Voice
 from nerfad.models.avatar import AvatarModel, body_in_heights
-from nerfad.models.head import Head, build_head
+from nerfad.models.head import Head, build_head, gate_of
 from nerfad.models.identity_features import References
 from nerfad.models.renderer import SceneBox
 
@@ -28,37 +27,53 @@ HULL_FRAMES = 24
 
 
 def build_model(
-    config: TrainConfig, n_codes: int, n_frames: int, references: References | None = None
+    config: TrainConfig,
+    n_codes: int,
+    n_frames: int,
+    references: References | None = None,
+    gated: bool = False,
 ) -> AvatarModel:
-    """An avatar model of the sizes that `config` asks for."""
-    head = build_head(config, n_codes + config.optim.appearance_dims, references)
+    """An avatar model of the sizes that `config` asks for; `gated`: it has a `SpeechGate`."""
+    n_speech = n_codes - 1  # the last code is the blink
+    head = build_head(config, n_codes + config.optim.appearance_dims, references, n_speech if gated else None)
     return AvatarModel(
         head, config.torso, n_codes, config.optim.appearance_dims, n_frames, config.optim.refine_poses
     )
 
 
 def fresh_model(
-    config: TrainConfig, dataset: Dataset, frames: np.ndarray, n_codes: int, masker: Masker | None
+    config: TrainConfig,
+    dataset: Dataset,
+    frames: np.ndarray,
+    n_codes: int,
+    masker: Masker | None,
+    mask: Tensor | None = None,
 ) -> tuple[AvatarModel, dict[str, Any] | None]:
     """A model that knows the data set's box and poses, and what a checkpoint says of its references.
 
     Args:
         frames: positions of the training frames.
         masker: hides what speech moves in the reference frames; None shows them whole.
+        mask: the one A [1, 1, s, s] of the person, outside of which the field hears no speech; None: it
+            hears speech everywhere.
     """
     box = SceneBox()
     box.fit(dataset.aabb)
-    references, known = None, None
+    references, known, gated = None, None, False
     if config.uses_identity:
         chosen = choose_frames(dataset, frames, masker, config.identity.n_references)
         references = make_references(dataset, chosen, masker, config.identity, box)
         ids = [int(i) for i in dataset.frame_ids[chosen]]
-        known = {"frames": ids, "camera": dataclasses.asdict(references.camera)}
-    model = build_model(config, n_codes, len(frames), references)
+        gated = mask is not None and config.field.speech_gate and config.field.kind == "hashgrid"
+        known = {"frames": ids, "camera": dataclasses.asdict(references.camera), "gated": gated}
+    model = build_model(config, n_codes, len(frames), references, gated)
     model.head.box.fit(dataset.aabb)
     model.to(config.device)
     scene = scene_of(model, dataset, frames)
     model.fit_poses(scene.c2w, scene.body)
+    gate = gate_of(model.head)
+    if gate is not None and mask is not None:
+        gate.close(stillness(gate.vertices, mask, dataset, frames, scene.c2w))
     return model, known
 
 
@@ -71,19 +86,17 @@ def restored_model(saved: Checkpoint) -> AvatarModel:
         references = References(camera, torch.eye(4).repeat(n_views, 1, 1), blank)
     n_frames = len(saved.tensors["model.appearance"])
     config = train_config_of(saved.meta["config"])
-    model = build_model(config, int(saved.meta["n_codes"]), n_frames, references)
+    gated = known is not None and bool(known.get("gated", False))
+    model = build_model(config, int(saved.meta["n_codes"]), n_frames, references, gated)
     saved.restore(model, "model")
     return model
 
 
-def scene_of(model: AvatarModel, dataset: Dataset, frames: np.ndarray, voice: Voice | None = None) -> Scene:
-    """What a trainer knows of the training frames, on the model's device; `voice` speaks for the person."""
+def scene_of(model: AvatarModel, dataset: Dataset, frames: np.ndarray) -> Scene:
+    """What a trainer knows of the training frames, on the model's device."""
     body = body_in_heights(dataset.body, len(dataset), dataset.height)[frames]
     c2w = model.head.box.to_box(dataset.c2w[frames])
-    region = None
-    if isinstance(voice, FusedVoice) and voice.mask is not None:
-        region = SpeechRegion.of(dataset, frames, voice.mask, c2w.device)
-    return Scene(dataset.camera, c2w, body.to(c2w.device), region)
+    return Scene(dataset.camera, c2w, body.to(c2w.device))
 
 
 def carve(head: Head, store: FrameStore, scene: Scene) -> None:

@@ -257,8 +257,11 @@ def presence(codes: Tensor) -> Tensor:
     return (codes > torch.from_numpy(presence_thresholds(codes.numpy())[0])).float()
 
 
-def usual_face(dataset: Dataset, masker: Masker, size: int, audio: AudioConfig) -> Tensor:
-    """I_aud-face of the training frame whose code is the most usual, uint8 [1, s, s, 3].
+def usual_face(
+    dataset: Dataset, masker: Masker, size: int, audio: AudioConfig
+) -> tuple[Tensor, Tensor | None]:
+    """I_aud-face of the training frame whose code is the most usual, uint8 [1, s, s, 3], and the one A of
+    all training frames as `Masker.person_mask` gives it.
 
     Raises:
         DatasetError: the data set lacks faces, frames or action units.
@@ -267,7 +270,8 @@ def usual_face(dataset: Dataset, masker: Masker, size: int, audio: AudioConfig) 
     check_length(dataset, len(frames))
     usual = usual_frame(codes)
     at = slice(usual, usual + 1)
-    return masker(crops[at], codes[at], masker.person_mask(crops, codes))
+    mask = masker.person_mask(crops, codes)
+    return masker(crops[at], codes[at], mask), mask
 
 
 def load_fusion_data(

@@ -201,8 +201,11 @@ class TrainingRun(BudgetedRun):
         else:
             masker = None if self.fusion is None else self.fusion.masker
             n_codes = self.conditions.n_codes
-            model, self.references = fresh_model(self.config, self.dataset, self.frames, n_codes, masker)
-        scene = scene_of(model, self.dataset, self.frames, self.voice)
+            mask = self.voice.mask if isinstance(self.voice, FusedVoice) else None
+            model, self.references = fresh_model(
+                self.config, self.dataset, self.frames, n_codes, masker, mask
+            )
+        scene = scene_of(model, self.dataset, self.frames)
         trainer = Trainer(self.config, model, scene, self.store, self.conditions, self.config.seed)
         if saved is not None:
             trainer.load_state(int(saved.meta["step"]), saved.part("optim"), saved.part("loop"))

@@ -126,12 +126,12 @@ class BaseRun(BudgetedRun):
             frames, _ = dataset.split(voice.lookback_s, voice.lookahead_s)
             conditions = fused_conditions(voice, dataset, frames, config.device)
             store = FrameStore(dataset, frames, device=config.device)
-            model, known = fresh_model(config, dataset, frames, conditions.n_codes, fusion.masker)
+            model, known = fresh_model(config, dataset, frames, conditions.n_codes, fusion.masker, voice.mask)
             if self.models:
                 share(model, self.models[0])
             self.models.append(model)
             self.references.append(known)
-            scene = scene_of(model, dataset, frames, voice)
+            scene = scene_of(model, dataset, frames)
             if saved is None:
                 carve(model.head, store, scene)
             parts.append((model, scene, store, conditions))

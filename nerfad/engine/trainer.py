@@ -13,7 +13,6 @@ from nerfad.engine.conditions import Conditions
 from nerfad.engine.lattices import Lattices
 from nerfad.engine.optim import Optimiser, lr_scale
 from nerfad.engine.sampling import HEAD, NECK, TORSO, FrameStore, RayBatch, uniform
-from nerfad.engine.speech_region import SpeechRegion, exchanged
 from nerfad.models.avatar import AvatarModel, LayeredRays, moved_cameras
 from nerfad.models.paper_field import PaperRenderer
 
@@ -33,7 +32,6 @@ class Scene:
     camera: Camera
     c2w: Tensor  # [n, 4, 4] in box units
     body: Tensor  # [n, 4] in picture heights
-    region: SpeechRegion | None = None  # what speech moves in them; None where nobody knows
 
 
 class Trainer:
@@ -81,7 +79,6 @@ class Trainer:
         cond = self.conditions.draw(frames, optim, self.generator)
         frames = batch.frames
         cond = torch.cat([cond, self.model.appearance[frames]], 1)
-        cond, cond_index = self._exchanged(cond, batch)
         c2w = self.scene.c2w[frames]
         if len(self.model.pose_delta):
             c2w = moved_cameras(c2w, self.model.pose_delta[frames])
@@ -93,7 +90,6 @@ class Trainer:
             batch.frame_index,
             cond,
             batch.background,
-            cond_index=cond_index,
             jitter=uniform((len(batch.pixels),), self.generator, self.store.device),
             pose_noise=POSE_NOISE,
         )
@@ -101,6 +97,8 @@ class Trainer:
         loss.backward()
         self.lattices.before_step()
         self.optimiser.step(lr_scale(self.n_steps, share, optim))
+        if not isinstance(self.model.head, PaperRenderer):
+            self.model.head.field.constrain()
         self.lattices.after_step()
         self.n_steps += 1
         self.last_n_rays = len(batch.pixels)
@@ -146,15 +144,6 @@ class Trainer:
         figures = dict(zip(terms, measured, strict=True))
         figures["samples_per_ray"] = len(rays.head.weights) / len(error)
         return loss, figures
-
-    def _exchanged(self, cond: Tensor, batch: RayBatch) -> tuple[Tensor, Tensor]:
-        """Conditions, and which of them each ray is drawn under."""
-        share, own = self.config.optim.exchange_share, batch.frame_index
-        if self.scene.region is None or share == 0:
-            return cond, own
-        freedom = self.scene.region(batch.frames[own.long()], batch.pixels)
-        n_speech = self.conditions.n_codes - 1  # the last code is the blink
-        return exchanged(cond, n_speech, own, freedom, share, self.generator)
 
     def _next_frames(self, n: int) -> Tensor:
         """Every frame once before any comes again."""

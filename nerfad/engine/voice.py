@@ -166,8 +166,8 @@ class FusedVoice:
         check_sound(fusion.net, dataset)
         check_units(dataset, fusion.masker.units, Path("the fusion"))
         size = int(fusion.meta["size"])
-        reference = usual_face(dataset, fusion.masker, size, fusion.net.config)
-        return cls._with(fusion, reference, dataset.fps)
+        reference, mask = usual_face(dataset, fusion.masker, size, fusion.net.config)
+        return cls._with(fusion, reference, dataset.fps, mask)
 
     @classmethod
     def _with(cls, fusion: Fusion, reference: Tensor, fps: float, mask: Tensor | None = None) -> FusedVoice:

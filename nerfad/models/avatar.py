@@ -87,7 +87,6 @@ class AvatarModel(nn.Module):
         frame_index: Tensor,
         cond: Tensor,
         background: Tensor,
-        cond_index: Tensor | None = None,
         jitter: Tensor | None = None,
         pose_noise: float = 0.0,
     ) -> LayeredRays:
@@ -99,9 +98,8 @@ class AvatarModel(nn.Module):
             body: [n_frames, 4] dx, dy in picture heights, rotation, log scale.
             pixels: [n_rays, 2] (column, row).
             frame_index: int32 [n_rays].
-            cond: [n_cond, n_codes + n_appearance].
+            cond: [n_frames, n_codes + n_appearance].
             background: [n_rays, 3].
-            cond_index: int32 [n_rays], the condition of each ray; None: there is one for each frame.
             pose_noise: standard deviation of noise on the torso's standardised pose.
         """
         pose = self.describe_pose(c2w, body)
@@ -109,8 +107,7 @@ class AvatarModel(nn.Module):
             pose = pose + pose_noise * torch.randn_like(pose)
         behind, torso_opacities, shift = self._behind(camera, body, pose, pixels, frame_index, background)
         rays_o, rays_d = camera.rays(c2w[frame_index.long()], pixels)
-        index = frame_index if cond_index is None else cond_index
-        head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, index, behind, jitter)
+        head = self.head(rays_o.contiguous(), rays_d.contiguous(), cond, frame_index, behind, jitter)
         return LayeredRays(head.colors, head, behind, torso_opacities, shift)
 
     @torch.no_grad()

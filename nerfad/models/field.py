@@ -78,6 +78,9 @@ class TalkingField(nn.Module):
         """The grid's coarse levels cell by cell, for drawing on CUDA; the CPU gains nothing from them."""
         return self.encoding.cells() if self.encoding.table.is_cuda else None
 
+    def constrain(self) -> None:
+        """Call after every change of the parameters: restores what they must not lose. Nothing here."""
+
     def integrate(
         self,
         positions: Tensor,

@@ -9,23 +9,32 @@ from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
 from nerfad.models.paper_field import PaperRenderer
 from nerfad.models.renderer import HeadRenderer
+from nerfad.models.speech_gate import SpeechGate
 
 Head = HeadRenderer | PaperRenderer
 
 
-def build_head(config: TrainConfig, n_cond: int, references: References | None) -> Head:
+GATE_RESOLUTION = 32
+
+
+def build_head(
+    config: TrainConfig, n_cond: int, references: References | None, n_gated: int | None = None
+) -> Head:
     """The renderer that `config` asks for; a baked identity is empty until `BakedIdentity.bake`.
 
     Args:
         n_cond: length of the condition.
         references: of the identity, exactly if the run uses identity features.
+        n_gated: leading numbers of the condition that a gate keeps from points that speech does not move;
+            None: there is no gate. For the hash-grid field with identity features.
     """
     identity = None if references is None else build_identity(config, n_cond, references)
     if config.field.kind == "mlp":
         return PaperRenderer(config.paper_field, n_cond, identity)
     if identity is None:
         return HeadRenderer(TalkingField(config.field, n_cond), config.occupancy)
-    return IdentityHeadRenderer(IdentityField(config.field, n_cond, identity), config.occupancy)
+    gate = None if n_gated is None else SpeechGate(GATE_RESOLUTION, config.field.n_features, n_gated)
+    return IdentityHeadRenderer(IdentityField(config.field, n_cond, identity, gate), config.occupancy)
 
 
 def build_identity(config: TrainConfig, n_cond: int, references: References) -> PointIdentity | BakedIdentity:
@@ -45,6 +54,11 @@ def build_identity(config: TrainConfig, n_cond: int, references: References) -> 
         return points
     n_features = config.field.n_features if config.field.kind == "hashgrid" else 8
     return BakedIdentity(points, options.lattice_resolution, bake=False, n_features=n_features)
+
+
+def gate_of(head: Head) -> SpeechGate | None:
+    """The head's gate of speech, if it has one."""
+    return head.field.gate if isinstance(head, IdentityHeadRenderer) else None
 
 
 def identity_of(head: Head) -> PointIdentity | BakedIdentity | None:

@@ -17,6 +17,7 @@ from nerfad.models.field import COND_SCALE, SH_DEGREE, TalkingField
 from nerfad.models.identity_features import offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, draw_in_chunks
 from nerfad.models.renderer import HeadRays, HeadRenderer
+from nerfad.models.speech_gate import SpeechGate
 from nerfad.nn import ConditionedMLP
 from nerfad.nn.derived import Derived
 from nerfad.ops import GridSpec, MarchResult, MLPSpec, composite, grid_encode, sh_encode
@@ -33,24 +34,33 @@ class IdentityField(TalkingField):
         config: sizes.
         n_cond: length of the condition.
         identity: where the features come from; may be replaced by the other form of the same encoder.
+        gate: where the field hears speech; None: everywhere.
     """
 
     identity: PointIdentity | BakedIdentity
 
-    def __init__(self, config: FieldConfig, n_cond: int, identity: PointIdentity | BakedIdentity) -> None:
+    def __init__(
+        self,
+        config: FieldConfig,
+        n_cond: int,
+        identity: PointIdentity | BakedIdentity,
+        gate: SpeechGate | None = None,
+    ) -> None:
         super().__init__(config, n_cond)
         self.identity = identity
+        self.gate = gate
         self._joined = Derived()
         if isinstance(identity, BakedIdentity):
-            _check_levels(config, identity)
+            _check_levels(config, identity, 0 if gate is None else 1)
         self.offsets: Tensor | None = None
         """Of the samples of the last call [k, n, 2]; None with the baked form."""
         self.offset_penalty: Tensor | None = None
         """Of the samples before the stop of the rays last integrated; None where there are no offsets."""
         self.density_factor = 1.0
+        n_gate = 0 if gate is None else gate.spec.n_features
         self.density_net = ConditionedMLP(
             MLPSpec(
-                d_in=self.encoding.n_outputs + identity.n_outputs,
+                d_in=self.encoding.n_outputs + identity.n_outputs + n_gate,
                 d_cond=n_cond,
                 d_hidden=config.width,
                 n_hidden=config.n_hidden_density,
@@ -58,6 +68,12 @@ class IdentityField(TalkingField):
             ),
             cond_scale=COND_SCALE,
         )
+        self.constrain()
+
+    def constrain(self) -> None:
+        """Call after every change of the parameters: keeps units that hear speech apart from the others."""
+        if self.gate is not None:
+            self.gate.constrain(self.density_net)
 
     def forward(
         self, positions: Tensor, rays_d: Tensor, ray_indices: Tensor, cond: Tensor, cond_index: Tensor | None
@@ -78,15 +94,17 @@ class IdentityField(TalkingField):
 
     @property
     def grid(self) -> tuple[Tensor, GridSpec]:
-        """As `TalkingField.grid`, with the lattice's levels behind the encoding's."""
+        """As `TalkingField.grid`, with the levels of lattice and gate behind the encoding's."""
         identity, table = self.identity, self.encoding.table
         if not isinstance(identity, BakedIdentity):
             return super().grid
-        spec = replace(self.encoding.spec, dense_levels=identity.spec.resolutions)
+        levels, tables = identity.spec.resolutions, [table, identity.table]
+        if self.gate is not None:
+            levels, tables = (*levels, *self.gate.spec.resolutions), [*tables, self.gate.table]
+        spec = replace(self.encoding.spec, dense_levels=levels)
         if self.training or torch.is_grad_enabled():  # fused optimisers change a table without counting
-            return torch.cat([table, identity.table]), spec
-        lattice = identity.table
-        return self._joined.of(lambda: torch.cat([table, lattice.to(table.dtype)]), table, lattice), spec
+            return torch.cat(tables), spec
+        return self._joined.of(lambda: torch.cat([t.to(table.dtype) for t in tables]), *tables), spec
 
     def train(self, mode: bool = True) -> IdentityField:
         self._joined.forget()
@@ -100,8 +118,12 @@ class IdentityField(TalkingField):
             inputs, offsets = grid_encode(positions, *self.grid), None
         else:
             features, offsets = self.identity.reader()(positions, cond, cond_index)
-            inputs = torch.cat([self.encoding(positions), features], 1)
+            inputs = torch.cat([self.encoding(positions), features, *self._gate_at(positions)], 1)
         return self.density_net(inputs, cond, cond_index, self.precision), offsets
+
+    def _gate_at(self, positions: Tensor) -> list[Tensor]:
+        """The gate's inputs [n, n_features] where it is not read with the grid."""
+        return [] if self.gate is None else [grid_encode(positions, self.gate.table, self.gate.spec)]
 
     def integrate(
         self,
@@ -158,12 +180,12 @@ class IdentityField(TalkingField):
         """As `TalkingField.densities`."""
         if isinstance(self.identity, BakedIdentity):
             return super().densities(positions, cond)
-        encoded = self.encoding(positions)
+        encoded, gate = self.encoding(positions), self._gate_at(positions)
         with self.identity.held():
             features = [self._features(positions, row) for row in (cond if self.identity.hears else cond[:1])]
         rows = []
         for k, row in enumerate(cond[:, None]):
-            inputs = torch.cat([encoded, features[k % len(features)]], 1)
+            inputs = torch.cat([encoded, features[k % len(features)], *gate], 1)
             rows.append(self._density(self.density_net(inputs, row.contiguous())[:, 0]))
         return torch.stack(rows)
 
@@ -173,16 +195,16 @@ class IdentityField(TalkingField):
         return torch.cat([read(part, cond[None], None)[0] for part in positions.split(POINTS_PER_CHUNK)])
 
 
-def _check_levels(config: FieldConfig, identity: BakedIdentity) -> None:
-    n_levels, n_features = len(identity.spec.resolutions), identity.spec.n_features
+def _check_levels(config: FieldConfig, identity: BakedIdentity, n_gates: int) -> None:
+    n_levels, n_features = len(identity.spec.resolutions) + n_gates, identity.spec.n_features
     if n_features != config.n_features:
         raise ConfigError(
             f"the identity lattice has {n_features} features a level, the field's grid {config.n_features}."
         )
     if config.n_levels + n_levels > 32:
         raise ConfigError(
-            f"identity features take {n_levels} of the grid's 32 levels: field.n_levels must be at most "
-            f"{32 - n_levels}, or field.n_features larger."
+            f"identity features and speech gate take {n_levels} of the grid's 32 levels: field.n_levels must "
+            f"be at most {32 - n_levels}, or field.n_features larger."
         )
 
 

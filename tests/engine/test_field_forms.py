@@ -23,8 +23,7 @@ from nerfad.errors import CheckpointError, DatasetError, NerfadError
 from nerfad.features.audio import load_wave
 from nerfad.features.face_reader import FaceReading
 from nerfad.models.audio_net import AudioConfig
-from nerfad.models.avatar import AvatarModel
-from nerfad.models.head import identity_of
+from nerfad.models.head import gate_of, identity_of
 from nerfad.runtime import Renderer
 from nerfad.runtime.export import export_avatar
 
@@ -212,25 +211,32 @@ def test_identity_comes_with_the_fusion_and_hides_what_speech_moves(data, fusion
     np.testing.assert_array_equal(hidden[0], whole[0])
 
 
-def test_with_attention_a_step_exchanges_speech_where_it_moves_nothing(
-    data, fusion, unmasked_fusion, tmp_path, monkeypatch
+def test_with_attention_the_field_hears_speech_where_it_moves_something(
+    data, fusion, unmasked_fusion, tmp_path
 ):
-    """Resumed runs too; never without an attention, nor where it is told not to."""
-    swapped, forward = [], AvatarModel.forward
-
-    def watched(self, *arguments, cond_index, **others):
-        swapped.append(float((cond_index != arguments[4]).float().mean()))
-        return forward(self, *arguments, cond_index=cond_index, **others)
-
-    monkeypatch.setattr(AvatarModel, "forward", watched)
-    often = dataclasses.replace(SMALL["optim"], exchange_share=0.5)
-    train(config(data, tmp_path / "run", fusion=fusion, steps=3, optim=often))
-    train(config(data, tmp_path / "run", steps=5, optim=often))
-    assert len(swapped) == 5 and all(0.01 < share < 0.6 for share in swapped)
-    swapped.clear()
-    train(config(data, tmp_path / "never", fusion=fusion, steps=2))
-    train(config(data, tmp_path / "unmasked", fusion=unmasked_fusion, steps=2, optim=often))
-    assert swapped == [0.0] * 4
+    """Resumed, drawn and exported runs too; never without an attention, nor where it is told not to."""
+    run = tmp_path / "run"
+    train(config(data, run, fusion=fusion, steps=3))
+    train(config(data, run, steps=5))
+    avatar = Avatar.load(run)
+    gate = gate_of(avatar.model.head)
+    assert gate is not None and 0 < gate.table[:, 0].mean() < 1
+    shut = gate.vertices[gate.table[: len(gate.vertices), 0] == 1]
+    cond = torch.randn(2, avatar.model.n_codes)
+    cond[1, -1] = cond[0, -1]
+    density = avatar.model.head.field.densities(shut, cond)
+    assert torch.equal(density[0], density[1])
+    export_avatar(avatar, tmp_path / "me.avatar", table_dtype="float32")
+    said = np.zeros(avatar.model.n_codes, np.float32)
+    image = Renderer.load(tmp_path / "me.avatar", 1).render(avatar.c2w[0], said)
+    drawn = avatar.render(avatar.c2w[0], said, surface_depth=False).image
+    assert np.abs(image.astype(int) - drawn.astype(int)).max() <= 2
+    unlike = config(
+        data, tmp_path / "never", fusion=fusion, field=dataclasses.replace(HASH, speech_gate=False)
+    )
+    for other in (unlike, config(data, tmp_path / "unmasked", fusion=unmasked_fusion)):
+        train(other)
+        assert gate_of(Avatar.load(other.out).model.head) is None
 
 
 def test_without_attention_the_references_are_whole_frames(data, unmasked_fusion, tmp_path):

@@ -1,4 +1,4 @@
-"""Where speech may be exchanged in training, and that it is exchanged there only."""
+"""Which part of the box the attention says that speech moves."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tiny_faces import write_tiny_faces
 
 from nerfad.data.dataset import load_dataset
 from nerfad.data.face_crops import FaceCrops
-from nerfad.engine.speech_region import MOVED_SHARE, SpeechRegion, exchanged
+from nerfad.engine.speech_region import MOVED_SHARE, REACH, moved_region, stillness
 
 SIZE = 32
 
@@ -26,59 +26,56 @@ def half_mask(low: float = 0.4) -> torch.Tensor:
     return mask
 
 
-def test_freedom_is_the_masks_at_every_pixel_of_a_frame(data):
-    frames = np.array([3, 40])
-    region = SpeechRegion.of(data, frames, half_mask())
-    crops = FaceCrops(data, SIZE)
-    rows, columns = np.mgrid[: data.height, : data.width]
-    pixels = torch.from_numpy(np.stack([columns.ravel(), rows.ravel()], 1))
-    for k, frame in enumerate(frames):
-        got = region(torch.full((len(pixels),), k), pixels).view(data.height, data.width)
-        points = crops.points_in_crop(int(frame), pixels.numpy() + 0.5)
-        inside = ((points >= 0) & (points < SIZE)).all(1)
-        expected = ~(inside & (points[:, 1] >= SIZE // 2))
-        assert 0 < expected.sum() < expected.size
-        assert (got.numpy().ravel() == expected).mean() > 0.99  # pixels whose centre lies on a border
+def test_the_region_is_where_the_mask_moves_and_a_little_more():
+    first = SIZE // 2 - round(REACH * SIZE)
+    for low in (0.0, 0.4, 0.97):  # whatever the contrast
+        region = moved_region(half_mask(low))
+        assert region[first:].all() and not region[:first].any()
+    weak = half_mask(0.5)
+    weak[..., 0:6, :] = 1 - 0.5 * MOVED_SHARE * 0.9
+    assert not moved_region(weak)[:first].any()
+    weak[..., 0:6, :] = 1 - 0.5 * MOVED_SHARE * 1.1
+    assert moved_region(weak)[0:6].all()
 
 
-def test_freedom_falls_with_the_attention_and_ignores_its_contrast(data):
-    mask = torch.ones(1, 1, SIZE, SIZE)
-    mask[0, 0, 0, :3] = torch.tensor([0.9, 1 - 0.1 * MOVED_SHARE, 1 - 0.05 * MOVED_SHARE])
-    for contrast in (1.0, 0.3):
-        freedom = SpeechRegion.of(data, np.array([3]), 1 - contrast * (1 - mask)).freedom
-        torch.testing.assert_close(freedom[0, :4], torch.tensor([0.0, 0.0, 0.5, 1.0]))
+def test_specks_do_not_count_nor_does_a_mask_that_hides_nothing():
+    speck = half_mask()
+    speck[..., 3:5, 20:22] = 0.0
+    assert torch.equal(moved_region(speck), moved_region(half_mask(0.0)))
+    assert not moved_region(torch.ones(1, 1, SIZE, SIZE)).any()
 
 
-def test_a_mask_that_hides_nothing_leaves_everything_free(data):
-    assert (SpeechRegion.of(data, np.array([3]), torch.ones(1, 1, SIZE, SIZE)).freedom == 1).all()
+def test_points_are_still_unless_most_views_see_them_in_the_region(data):
+    frames = np.array([3, 40, 60])
+    c2w = torch.from_numpy(data.c2w[frames].astype(np.float32))
+    pixels = torch.cartesian_prod(torch.arange(0.0, data.width), torch.arange(0.0, data.height))
+    rays_o, rays_d = data.camera.rays(c2w[:1].expand(len(pixels), 4, 4), pixels)
+    points = rays_o + 2.0 * rays_d
+    crops, region = FaceCrops(data, SIZE), moved_region(half_mask()).numpy()
+
+    def in_region(k: int) -> np.ndarray:
+        seen = data.camera.project(c2w[k], points).numpy()
+        at = np.floor(crops.points_in_crop(int(frames[k]), seen + 0.5)).astype(int)
+        inside = ((at >= 0) & (at < SIZE)).all(1)
+        column, row = at.clip(0, SIZE - 1).T
+        return inside & region[row, column]
+
+    alone = stillness(points, half_mask(), data, frames[:1], c2w[:1])
+    at_pixels = np.floor(crops.points_in_crop(3, pixels.numpy() + 0.5)).astype(int)
+    inside = ((at_pixels >= 0) & (at_pixels < SIZE)).all(1)
+    column, row = at_pixels.clip(0, SIZE - 1).T
+    expected = inside & region[row, column]
+    assert 0 < expected.sum() < expected.size
+    assert ((alone.numpy() == 0) == expected).mean() > 0.99  # pixels whose centre lies on a border
+    together = stillness(points, half_mask(), data, frames, c2w)
+    votes = np.sum([in_region(k) for k in range(3)], 0)
+    np.testing.assert_array_equal(together.numpy() == 0, votes >= 2)
 
 
-def test_a_frame_without_a_face_keeps_its_speech(data):
-    region = SpeechRegion.of(data, np.array([3, 4]), half_mask())
-    region.to_crop[1] = torch.nan
-    pixels = torch.tensor([[0, 0], [0, 0]])
-    assert region(torch.tensor([0, 1]), pixels).tolist() == [1.0, 0.0]
-
-
-def test_speech_is_exchanged_where_it_is_free_and_nothing_else_is():
-    generator = torch.Generator().manual_seed(0)
-    cond = torch.arange(12.0).view(3, 4)
-    own = (torch.arange(9000) % 3).int()
-    freedom = torch.where(torch.arange(9000) < 3000, 0.0, torch.where(torch.arange(9000) < 6000, 0.5, 1.0))
-    for _ in range(5):
-        both, index = exchanged(cond, 2, own, freedom, 0.8, generator)
-        assert index.dtype == torch.int32 and torch.equal(both[:3], cond)
-        assert torch.equal(both[3:, 2:], cond[:, 2:])  # blink and appearance stay
-        assert sorted(both[3:, 0].tolist()) == sorted(cond[:, 0].tolist())
-        assert (both[3:, :2] != cond[:, :2]).all()  # nobody keeps their own
-        swapped = index != own
-        assert torch.equal(index[swapped], own[swapped] + 3)
-        shares = swapped.float().view(3, 3000).mean(1)
-        assert shares[0] == 0
-        torch.testing.assert_close(shares, torch.tensor([0.0, 0.4, 0.8]), atol=0.04, rtol=0)
-
-
-def test_one_frame_alone_has_nobody_to_exchange_with():
-    cond, own = torch.ones(1, 3), torch.zeros(5, dtype=torch.int32)
-    both, index = exchanged(cond, 2, own, torch.ones(5), 1.0, torch.Generator())
-    assert both is cond and index is own
+def test_frames_without_a_face_are_not_asked(data, monkeypatch):
+    c2w = torch.from_numpy(data.c2w[[3, 40, 41]].astype(np.float32))
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    expected = stillness(points, half_mask(), data, np.array([3]), c2w[:1])
+    assert 0 < expected.sum() < len(points)
+    monkeypatch.setattr(FaceCrops, "has_face", lambda self, frame: frame == 3)
+    assert torch.equal(stillness(points, half_mask(), data, np.array([3, 40, 41]), c2w), expected)
