@@ -18,6 +18,7 @@ from nerfad.engine.references import choose_frames, make_references
 from nerfad.engine.sampling import HEAD, FrameStore
 from nerfad.engine.speech_region import stillness
 from nerfad.engine.trainer import Scene, visual_hull
+from nerfad.errors import DatasetError
 from nerfad.models.avatar import AvatarModel, body_in_heights
 from nerfad.models.head import Head, build_head, gate_of
 from nerfad.models.identity_features import References
@@ -56,6 +57,9 @@ def fresh_model(
         masker: hides what speech moves in the reference frames; None shows them whole.
         mask: the one A [1, 1, s, s] of the person, outside of which the field hears no speech; None: it
             hears speech everywhere.
+
+    Raises:
+        DatasetError: `mask` hides nothing.
     """
     box = SceneBox()
     box.fit(dataset.aabb)
@@ -73,7 +77,13 @@ def fresh_model(
     model.fit_poses(scene.c2w, scene.body)
     gate = gate_of(model.head)
     if gate is not None and mask is not None:
-        gate.close(stillness(gate.vertices, mask, dataset, frames, scene.c2w))
+        still = stillness(gate.vertices, mask, dataset, frames, scene.c2w)
+        if bool(still.all()):
+            raise DatasetError(
+                f"{dataset.root}: the attention of the fusion finds nothing that speech moves; look at its "
+                "mask previews and train it longer, or pass --field.no-speech-gate."
+            )
+        gate.close(still)
     return model, known
 
 

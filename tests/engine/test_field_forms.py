@@ -13,6 +13,7 @@ from nerfad.config import ConfigError, FieldConfig, IdentityOptions, TrainConfig
 from nerfad.data.dataset import load_dataset
 from nerfad.engine import checkpoint
 from nerfad.engine import train as train_module
+from nerfad.engine.build import fresh_model
 from nerfad.engine.evaluate import evaluate
 from nerfad.engine.interrupt import TrainingInterrupted
 from nerfad.engine.pretrain_fusion import load_fusion
@@ -237,6 +238,17 @@ def test_with_attention_the_field_hears_speech_where_it_moves_something(
     for other in (unlike, config(data, tmp_path / "unmasked", fusion=unmasked_fusion)):
         train(other)
         assert gate_of(Avatar.load(other.out).model.head) is None
+
+
+def test_an_attention_that_finds_nothing_is_refused(data, fusion, tmp_path):
+    dataset, nothing = load_dataset(data), torch.ones(1, 1, 32, 32)
+    settings = config(data, tmp_path, fusion=fusion)
+    with pytest.raises(
+        DatasetError, match=r"finds nothing that speech moves.*or pass --field.no-speech-gate"
+    ):
+        fresh_model(settings, dataset, np.arange(40), 9, None, nothing)
+    ungated = dataclasses.replace(settings, field=dataclasses.replace(HASH, speech_gate=False))
+    assert gate_of(fresh_model(ungated, dataset, np.arange(40), 9, None, nothing)[0].head) is None
 
 
 def test_without_attention_the_references_are_whole_frames(data, unmasked_fusion, tmp_path):
