@@ -48,7 +48,8 @@ class FieldConfig:
         density_bias: added to the logarithm of the density (per side of the box); below 0 the box starts
             nearly transparent.
         speech_gate: with a fusion that has an attention, the field hears speech only where that attention
-            says that speech moves something; everything else is then the same whatever is said.
+            says that speech moves something; everything else is then the same whatever is said. The gate
+            takes the place of one of n_levels, at least 2 then.
     """
 
     kind: FieldKind = "hashgrid"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nerfad.config import TrainConfig
+from dataclasses import replace
+
+from nerfad.config import ConfigError, TrainConfig
 from nerfad.models.field import TalkingField
 from nerfad.models.identity_features import IdentityConfig, IdentityEncoder, References
 from nerfad.models.identity_field import IdentityField, IdentityHeadRenderer
@@ -33,8 +35,16 @@ def build_head(
         return PaperRenderer(config.paper_field, n_cond, identity)
     if identity is None:
         return HeadRenderer(TalkingField(config.field, n_cond), config.occupancy)
-    gate = None if n_gated is None else SpeechGate(GATE_RESOLUTION, config.field.n_features, n_gated)
-    return IdentityHeadRenderer(IdentityField(config.field, n_cond, identity, gate), config.occupancy)
+    field, gate = config.field, None
+    if n_gated is not None:
+        # The gate takes the place of one level: kernels are fastest with inputs that fill their vectors.
+        if field.n_levels < 2:
+            raise ConfigError(
+                "field.n_levels must be at least 2 with a speech gate; or --field.no-speech-gate."
+            )
+        field = replace(field, n_levels=field.n_levels - 1)
+        gate = SpeechGate(GATE_RESOLUTION, field.n_features, n_gated)
+    return IdentityHeadRenderer(IdentityField(field, n_cond, identity, gate), config.occupancy)
 
 
 def build_identity(config: TrainConfig, n_cond: int, references: References) -> PointIdentity | BakedIdentity:
