@@ -248,7 +248,7 @@ def test_an_attention_that_finds_nothing_is_refused(data, fusion, tmp_path):
     ):
         fresh_model(settings, dataset, np.arange(40), 9, None, nothing)
     shallow = dataclasses.replace(settings, field=dataclasses.replace(HASH, n_levels=1))
-    with pytest.raises(ConfigError, match="field.n_levels must be at least 2 with a speech gate"):
+    with pytest.raises(ConfigError, match=r"field.n_levels must be at least 2 with a speech gate"):
         fresh_model(shallow, dataset, np.arange(40), 9, None, nothing)
     ungated = dataclasses.replace(settings, field=dataclasses.replace(HASH, speech_gate=False))
     assert gate_of(fresh_model(ungated, dataset, np.arange(40), 9, None, nothing)[0].head) is None
