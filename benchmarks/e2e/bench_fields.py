@@ -135,7 +135,7 @@ def config_of(kind: str, args: argparse.Namespace) -> TrainConfig:
         threads=args.threads,
         device=args.device,
         preview_every_s=0.0,
-        field=FieldConfig(kind=kind),
+        field=FieldConfig(kind=kind, precision=args.precision),
         optim=OptimConfig(n_rays=args.mlp_rays) if kind == "mlp" else OptimConfig(),
     )
 
@@ -300,6 +300,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="of training of the paper's field")
     parser.add_argument("--grid-minutes", type=float, default=1.0, help="of training of the hash grid")
     parser.add_argument("--mlp-rays", type=int, default=512, help="optim.n_rays of the paper's field")
+    parser.add_argument("--precision", default="float32", help="of both fields: float32 or bfloat16")
     parser.add_argument("--frames", type=int, default=4, help="held-out frames that are scored")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

@@ -32,8 +32,8 @@ class FieldConfig:
     Args:
         kind: hashgrid, or mlp for the paper's own field, whose sizes are those of paper-field; of the sizes
             below none counts then.
-        precision: of the networks' products on the CPU; bfloat16 is faster where the processor multiplies it.
-            CUDA kernels multiply in half precision either way.
+        precision: of the networks' products; bfloat16 is faster where the processor multiplies it. The
+            hash grid's CUDA kernels multiply in half precision either way.
         n_levels: grids of the encoding, from coarse to fine.
         n_features: learnt numbers at each vertex of each level: 1, 2, 4 or 8.
         base_resolution: cells along each side of the box at the coarsest level.
@@ -69,10 +69,6 @@ class FieldConfig:
     def __post_init__(self) -> None:
         require_one_of("field.kind", self.kind, get_args(FieldKind))
         require_one_of("field.precision", self.precision, get_args(Precision))
-        require(
-            self.kind == "hashgrid" or self.precision == "float32",
-            "field.precision bfloat16 is for the hash-grid field; leave it out with --field.kind mlp.",
-        )
         _require_grid("field", self)
         require_within("field", self, width=WIDTHS, n_hidden_density=DEPTHS, n_hidden_color=DEPTHS)
         require_within("field", self, n_geometry=(1, 128), density_bias=(-15, 15))

@@ -32,7 +32,7 @@ def build_head(
     """
     identity = None if references is None else build_identity(config, n_cond, references)
     if config.field.kind == "mlp":
-        return PaperRenderer(config.paper_field, n_cond, identity)
+        return PaperRenderer(config.paper_field, n_cond, identity, config.field.precision)
     if identity is None:
         return HeadRenderer(TalkingField(config.field, n_cond), config.occupancy)
     field, gate = config.field, None

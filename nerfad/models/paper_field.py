@@ -18,6 +18,7 @@ from nerfad.models.identity_features import embed_points, offset_penalty
 from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, Reader, draw_in_chunks
 from nerfad.models.renderer import HeadRays, SceneBox
 from nerfad.ops import composite, freq_encode, ray_aabb
+from nerfad.ops.conditioned_mlp import Precision
 
 GOLDEN_RATIO = 0.6180339887498949
 PDF_FLOOR = 1e-5
@@ -45,11 +46,14 @@ class PaperField(nn.Module):
     Args:
         n_cond: length of the condition, the fused Audio-face feature.
         n_identity: length of f_id, 0 for none.
+        precision: of what the layers multiply; encodings, densities and colours are float32 either way.
     """
 
-    def __init__(self, config: PaperFieldConfig, n_cond: int, n_identity: int) -> None:
+    def __init__(
+        self, config: PaperFieldConfig, n_cond: int, n_identity: int, precision: Precision = "float32"
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.precision = config, precision
         n_inputs = 3 + 6 * config.position_octaves + n_identity
         n_direction = 3 + 6 * config.direction_octaves
         width = config.width
@@ -85,21 +89,23 @@ class PaperField(nn.Module):
             identity: [n, n_identity] f_id of each sample.
         """
         x = embed_points(positions, self.config.position_octaves)
+        directions = freq_encode(rays_d.contiguous(), self.config.direction_octaves)
         if identity is not None:
             x = torch.cat([x, identity], 1)
-        hidden = torch.relu(self.first(x, cond, cond_index))
-        for layer in self.before:
-            hidden = torch.relu(layer(hidden))
-        hidden = torch.relu(self.after_skip(torch.cat([x, hidden], 1), cond, cond_index))
-        for layer in self.behind:
-            hidden = torch.relu(layer(hidden))
-        directions = freq_encode(rays_d.contiguous(), self.config.direction_octaves)
-        color = torch.relu(self.color_first(self.code(hidden), directions, ray_indices))
-        for layer in self.color_rest:
-            color = torch.relu(layer(color))
-        raw = self.density(hidden)[:, 0] + self.config.density_bias
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            hidden = torch.relu(self.first(x, cond, cond_index))
+            for layer in self.before:
+                hidden = torch.relu(layer(hidden))
+            hidden = torch.relu(self.after_skip(torch.cat([x.to(hidden), hidden], 1), cond, cond_index))
+            for layer in self.behind:
+                hidden = torch.relu(layer(hidden))
+            color = torch.relu(self.color_first(self.code(hidden), directions, ray_indices))
+            for layer in self.color_rest:
+                color = torch.relu(layer(color))
+            log_densities, rgbs = self.density(hidden)[:, 0], self.color(color)
+        raw = log_densities.to(x) + self.config.density_bias
         sigmas = torch.exp(raw.clamp(-LOG_DENSITY_LIMIT, LOG_DENSITY_LIMIT))
-        return sigmas, torch.sigmoid(self.color(color))
+        return sigmas, torch.sigmoid(rgbs.to(x))
 
 
 def stratified(low: Tensor, high: Tensor, n_samples: int, jitter: Tensor | None) -> Tensor:
@@ -151,6 +157,7 @@ class PaperRenderer(nn.Module):
     Args:
         n_cond: length of the condition.
         identity: source of f_id (with `projected=False` in the paper's form), or None.
+        precision: as in `PaperField`.
     """
 
     occupancy = None
@@ -161,12 +168,13 @@ class PaperRenderer(nn.Module):
         config: PaperFieldConfig,
         n_cond: int,
         identity: PointIdentity | BakedIdentity | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         n_identity = 0 if identity is None else identity.n_outputs
         self.config = config
-        self.coarse = PaperField(config, n_cond, n_identity)
-        self.fine = PaperField(config, n_cond, n_identity)
+        self.coarse = PaperField(config, n_cond, n_identity, precision)
+        self.fine = PaperField(config, n_cond, n_identity, precision)
         self.identity = identity
         self.box = SceneBox()
         self.density_factor = 1.0

@@ -48,6 +48,7 @@ FORMS = {
     "silent": {"codes": "none"},
     "bfloat16": {"field": BFLOAT16},
     "bfloat16 baked": {"field": BFLOAT16, "identity": identity()},
+    "bfloat16 mlp": {"field": dataclasses.replace(MLP, precision="bfloat16")},
 }
 
 
@@ -364,7 +365,6 @@ def test_contradictions_are_one_sentence(settings, sentence):
     [
         (FieldConfig, {"kind": "grid"}, "field.kind must be one of hashgrid, mlp, not 'grid'"),
         (FieldConfig, {"precision": "half"}, "field.precision must be one of float32, bfloat16"),
-        (FieldConfig, {"kind": "mlp", "precision": "bfloat16"}, "is for the hash-grid field"),
         (IdentityOptions, {"form": "flat"}, "identity.form must be one of baked, point"),
         (IdentityOptions, {"audio_in_offset": True}, "cannot be baked; add --identity.form point"),
         (IdentityOptions, {"channels": 8}, "identity.channels must be between 16 and 128"),

@@ -47,6 +47,23 @@ def test_the_papers_sizes():
     assert (PaperFieldConfig().n_coarse, PaperFieldConfig().n_fine) == (64, 128)
 
 
+def test_bfloat16_rounds_what_is_multiplied_and_nothing_else():
+    """Colours and gradients are those of float32 up to rounding, and have its type."""
+    exact, rounded = tiny_renderer(), tiny_renderer()
+    rounded.coarse.precision = rounded.fine.precision = "bfloat16"
+    cond, background = torch.randn(1, 5), torch.rand(24, 3)
+    results = []
+    for renderer in (exact, rounded):
+        out = renderer(*rays(), cond, None, background)
+        (out.colors.square().mean() + out.coarse_colors.square().mean()).backward()
+        results.append((out.colors, renderer.fine.first.own.weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert other.dtype == torch.float32
+        error = ((other - one).norm() / one.norm()).item()
+        assert 0 < error < 0.05
+    assert PaperRenderer(TINY, 5, None, precision="bfloat16").fine.precision == "bfloat16"
+
+
 def test_shared_inputs_are_concatenated_inputs():
     torch.manual_seed(0)
     layer = SharedInputLinear(4, 3, 6)
