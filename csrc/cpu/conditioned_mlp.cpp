@@ -67,7 +67,7 @@ struct BackwardMemory {
 
   BackwardMemory(const ConditionedMlpFwd<T>& p, T* start)
       : memory(start),
-        n_tasks(split_backward(p.n_samples, kTilesPerBackwardTask).n_tasks),
+        n_tasks(max_backward_tasks(p.n_samples, kTilesPerBackwardTask)),
         net(p, n_tasks, memory) {
     buffer_size = aligned_count(MlpBackwardBuffers<T, Operand>::size(p.shape));
     buffers = memory.take(n_tasks * buffer_size);

@@ -26,9 +26,15 @@ inline TaskSplit split_conditions(int64_t n_cond) {
   return split_in_tiles(n_cond, ceil_div(n_cond, kTilesPerFoldTask * kMlpTile));
 }
 
-inline TaskSplit split_backward(int64_t n_samples, int64_t tiles_per_task) {
+// At most; no fewer for more samples. A multiple of four, so that they divide among two or four threads.
+inline int64_t max_backward_tasks(int64_t n_samples, int64_t tiles_per_task) {
   const int64_t by_size = ceil_div(n_samples, tiles_per_task * kMlpTile);
-  return split_in_tiles(n_samples, by_size < kMaxBackwardTasks ? by_size : kMaxBackwardTasks);
+  const int64_t wanted = by_size < 2 ? 1 : ceil_div(by_size, 4) * 4;
+  return wanted < kMaxBackwardTasks ? wanted : kMaxBackwardTasks;
+}
+
+inline TaskSplit split_backward(int64_t n_samples, int64_t tiles_per_task) {
+  return split_in_tiles(n_samples, max_backward_tasks(n_samples, tiles_per_task));
 }
 
 // Conditions [low, low + n) that a task of the backward pass meets; it has rows of sums from first_row on.

@@ -145,11 +145,12 @@ void mlp_forward_task(const MlpForwardTask<typename S::T, MlpOperand<S>>& task) 
   const ConditionedMlpFwd<T>& p = *task.fwd;
   const MlpShape& s = p.shape;
   const MlpForwardBuffers<T, MlpOperand<S>> b(s, task.scratch);
+  const int x_stride = static_cast<int>(p.x_stride);
   int32_t cut[A::kTile];
   for (int64_t first = task.begin; first < task.end; first += A::kTile) {
     const int n = static_cast<int>(std::min<int64_t>(A::kTile, task.end - first)), rows = tile_rows<S>(n);
     const MlpOperands<S> x =
-        tile_operands<S>(p.x + first * s.d_in, s.d_in, n, s.d_in, Padding::kUnread, b.x, rows);
+        tile_operands<S>(p.x + first * p.x_stride, x_stride, n, s.d_in, Padding::kUnread, b.x, rows);
     T* out = p.out + first * s.d_out;
     const bool in_place = n == rows && s.d_out % kMlpPad == 0;
     const int out_stride = mlp_padded(s.d_out);
@@ -185,12 +186,13 @@ void mlp_backward_task(const MlpBackwardTask<typename S::T, MlpOperand<S>>& task
   const ConditionedMlpFwd<T>& p = task.bwd->fwd;
   const MlpShape& s = p.shape;
   const MlpBackwardBuffers<T, MlpOperand<S>> b(s, Scratch<T>(task.scratch));
+  const int x_stride = static_cast<int>(p.x_stride);
   int32_t cut[A::kTile];
   for (int64_t first = task.begin; first < task.end; first += A::kTile) {
     const int n = static_cast<int>(std::min<int64_t>(A::kTile, task.end - first)), rows = tile_rows<S>(n);
     const int32_t* conditions = tile_conditions(p, first, n, rows, cut);
     const MlpOperands<S> x =
-        tile_operands<S>(p.x + first * s.d_in, s.d_in, n, s.d_in, Padding::kWanted, b.x, rows);
+        tile_operands<S>(p.x + first * p.x_stride, x_stride, n, s.d_in, Padding::kWanted, b.x, rows);
     mlp_forward_tile<S>(task.net.forward, {task.net.forward.folded(), conditions, s.d_in}, x.data, x.stride,
                         b.hidden, b.out, mlp_padded(s.d_out), rows);
     mlp_output_delta<S>(*task.bwd, first, n, rows, b.out, b.deltas.delta[0]);

@@ -2,54 +2,24 @@
 // width], so that forward, input gradient and weight gradient need no transposition: each broadcasts a scalar
 // (or a pair) of one operand against vectors of the other.
 #pragma once
-#include <type_traits>
-
-#include "mlp_arithmetic.h"
+#include "mlp_narrow_tile.h"
 
 namespace nerfad {
 namespace {
 
-enum class Finish {
-  kNone,
-  kRelu,           // the result is an operand of the next layer
-  kWherePositive,  // zero where the mask is not positive: the gradient of relu
-};
-
-template <class T, class Operand = T>
-struct Layer {
-  const Operand* weights;     // [n_in / depth, padded n_out, depth]
-  const T* bias;              // [padded n_out] or [any, padded n_out] with bias_index, or null
-  const int32_t* bias_index;  // [rows] row of bias for each sample, or null
-  const Operand* mask;        // [rows, n_out padded as an operand] for kWherePositive
-  int n_in;
-  int n_out;  // columns behind it, up to the padded width, become zero; a multiple of kMlpPad for kRelu
-
-  int stride() const { return mlp_padded(n_out); }
-};
-
-template <class S>
-using LayerOf = Layer<typename S::T, MlpOperand<S>>;
-
-// What a layer writes.
-template <class S, Finish kFinish>
-using LayerOut = std::conditional_t<kFinish == Finish::kRelu, MlpOperand<S>, typename S::T>;
-
-// Rows [0, kRows) and vectors [0, kVectors) of y = finish(bias + x weights).
-template <class S, int kVectors, int kRows, Finish kFinish>
+// Rows [row, row + kRows) and vectors [0, kVectors) from `column` of y = finish(bias + x weights).
+template <class S, int kVectors, int kRows, Finish kFinish, Bias kBias>
 __attribute__((always_inline)) inline void layer_block(const LayerOf<S>& layer, int row, int column,
                                                        const MlpOperand<S>* x, int x_stride,
                                                        LayerOut<S, kFinish>* y, int y_stride) {
   using A = MlpArithmetic<S>;
-  using V = typename S::V;
   constexpr int kDepth = A::kDepth;
-  V sum[kRows][kVectors];
+  typename S::V sum[kRows][kVectors];
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; ++r) {
-    const int64_t bias_row = layer.bias_index ? layer.bias_index[row + r] : 0;
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] =
-          layer.bias ? S::load(layer.bias + bias_row * layer.stride() + column + v * S::kWidth) : S::zero();
+      sum[r][v] = load_bias<S, kBias>(layer, row + r, column + v * S::kWidth);
     }
   }
   const MlpOperand<S>* w = layer.weights + column * kDepth;
@@ -67,20 +37,12 @@ __attribute__((always_inline)) inline void layer_block(const LayerOf<S>& layer, 
       for (int v = 0; v < kVectors; ++v) sum[r][v] = A::multiply_add(input, weights[v], sum[r][v]);
     }
   }
-  const int mask_stride = operand_padded<MlpOperand<S>>(layer.n_out);
 #pragma GCC unroll 24
   for (int r = 0; r < kRows; ++r) {
+    LayerOut<S, kFinish>* to = y + static_cast<int64_t>(row + r) * y_stride + column;
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const int at = column + v * S::kWidth;
-      LayerOut<S, kFinish>* to = y + static_cast<int64_t>(row + r) * y_stride + at;
-      if constexpr (kFinish == Finish::kRelu) {
-        A::store(to, S::relu(sum[r][v]));
-      } else if constexpr (kFinish == Finish::kWherePositive) {
-        S::store(to, A::keep_where_positive(sum[r][v], layer.mask + (row + r) * mask_stride + at));
-      } else {
-        S::store(to, sum[r][v]);
-      }
+      store_finished<S, kFinish>(layer, row + r, column + v * S::kWidth, sum[r][v], to + v * S::kWidth);
     }
   }
 }
@@ -90,14 +52,20 @@ __attribute__((noinline)) void layer_columns(const LayerOf<S>& layer, int column
                                              int x_stride, LayerOut<S, kFinish>* y, int y_stride) {
   constexpr int kRows = S::kAccumulators / kVectors;
   static_assert(kMlpTile % kRows == 0);
-  for (int row = 0; row < kMlpTile; row += kRows) {
-    layer_block<S, kVectors, kRows, kFinish>(layer, row, column, x, x_stride, y, y_stride);
-  }
+  with_bias(layer, [&](auto bias) __attribute__((always_inline)) {
+    for (int row = 0; row < kMlpTile; row += kRows) {
+      layer_block<S, kVectors, kRows, kFinish, decltype(bias)::value>(layer, row, column, x, x_stride, y,
+                                                                      y_stride);
+    }
+  });
 }
 
 template <class S, Finish kFinish>
 void vector_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_stride, LayerOut<S, kFinish>* y,
                        int y_stride) {
+  if constexpr (kHasQuads<S> && kFinish == Finish::kNone) {
+    if (fits_quads(layer)) return layer_quads<S>(layer, x, x_stride, y, y_stride);
+  }
   const int vectors = (layer.n_out + S::kWidth - 1) / S::kWidth;
   int v = 0;
   for (; v + S::kVectors <= vectors; v += S::kVectors) {
@@ -108,7 +76,13 @@ void vector_layer_tile(const LayerOf<S>& layer, const MlpOperand<S>* x, int x_st
     if (left == 3) layer_columns<S, 3, kFinish>(layer, column, x, x_stride, y, y_stride);
     if (left == 2) layer_columns<S, 2, kFinish>(layer, column, x, x_stride, y, y_stride);
   }
-  if (left == 1) layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
+  if (left == 1) {
+    if constexpr (kPairsInputs<S>) {
+      layer_pairs<S, kFinish>(layer, column, x, x_stride, y, y_stride);
+    } else {
+      layer_columns<S, 1, kFinish>(layer, column, x, x_stride, y, y_stride);
+    }
+  }
   if constexpr (kFinish != Finish::kRelu) {
     for (int n = vectors * S::kWidth; n < layer.stride(); n += S::kWidth) {
       for (int m = 0; m < kMlpTile; ++m) S::store(y + static_cast<int64_t>(m) * y_stride + n, S::zero());

@@ -97,7 +97,7 @@ struct FieldBackwardMemory {
                       int n_threads)
       : memory(start),
         chunk(b.fwd.n < kFieldChunk ? b.fwd.n : kFieldChunk),
-        n_tasks(split_backward(chunk, kTilesPerFieldTask).n_tasks),
+        n_tasks(max_backward_tasks(chunk, kTilesPerFieldTask)),
         grid(memory.take(grid_encode_bwd_scratch(b.fwd.grid, chunk))),
         sigma(b.fwd.sigma_net(), n_tasks, memory),
         color(b.fwd.color_net(), n_tasks, memory),

@@ -80,6 +80,7 @@ void Avatar::apply(const Network& network, const float* x, const float* cond, in
   p.cond = cond;
   p.out = out;
   p.n_samples = n;
+  p.x_stride = network.shape.d_in;
   p.n_cond = 1;
   p.shape = network.shape;
   p.scratch = at_least(scratch_, conditioned_mlp_fwd_scratch(p, pool_.n_threads()));

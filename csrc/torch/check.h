@@ -62,17 +62,16 @@ class Check {
   Check(const char* op, const Tensor& reference) : op_(op), reference_(reference) {}
 
   const Check& shape(const Tensor& t, const char* name, std::initializer_list<int64_t> expected) const {
-    bool ok = t.dim() == static_cast<int64_t>(expected.size());
-    int64_t axis = 0;
-    for (int64_t e : expected) ok = ok && (e == kAny || t.size(axis) == e), ++axis;
-    if (!ok) {
-      int64_t got[8] = {};
-      const int64_t dims = t.dim() < 8 ? t.dim() : 8;
-      for (int64_t i = 0; i < dims; ++i) got[i] = t.size(i);
-      refuse(op_, ": ", name, " must have shape ", shape_text(expected.begin(), expected.size()), ", got ",
-             shape_text(got, static_cast<size_t>(dims)));
-    }
-    return placed(t, name);
+    return sized(t, name, expected).placed(t, name, t.is_contiguous());
+  }
+
+  // A matrix whose rows may be further apart than they are long, unless it must be `dense`.
+  const Check& rows(const Tensor& t, const char* name, std::initializer_list<int64_t> expected,
+                    bool dense) const {
+    sized(t, name, expected);
+    const bool in_rows = (t.size(1) <= 1 || t.stride(1) == 1) &&
+                         (t.size(0) <= 1 || (t.stride(0) >= t.size(1) && t.stride(0) < kLongestRow));
+    return placed(t, name, t.is_contiguous() || (in_rows && !dense));
   }
 
   const Check& dtype(const Tensor& t, const char* name, ScalarType expected) const {
@@ -91,10 +90,26 @@ class Check {
   }
 
  private:
-  const Check& placed(const Tensor& t, const char* name) const {
+  static constexpr int64_t kLongestRow = int64_t{1} << 24;  // kernels index within tiles in 32 bits
+
+  const Check& sized(const Tensor& t, const char* name, std::initializer_list<int64_t> expected) const {
+    bool ok = t.dim() == static_cast<int64_t>(expected.size());
+    int64_t axis = 0;
+    for (int64_t e : expected) ok = ok && (e == kAny || t.size(axis) == e), ++axis;
+    if (!ok) {
+      int64_t got[8] = {};
+      const int64_t dims = t.dim() < 8 ? t.dim() : 8;
+      for (int64_t i = 0; i < dims; ++i) got[i] = t.size(i);
+      refuse(op_, ": ", name, " must have shape ", shape_text(expected.begin(), expected.size()), ", got ",
+             shape_text(got, static_cast<size_t>(dims)));
+    }
+    return *this;
+  }
+
+  const Check& placed(const Tensor& t, const char* name, bool lies_well) const {
     require(t.is_cuda() == reference_.is_cuda() && t.get_device_index() == reference_.get_device_index(), op_,
             ": ", name, " must be on the same device as the other arguments (no implicit copies)");
-    require(t.is_contiguous(), op_, ": ", name, " must be contiguous; call .contiguous() on it");
+    require(lies_well, op_, ": ", name, " must be contiguous; call .contiguous() on it");
     return *this;
   }
 

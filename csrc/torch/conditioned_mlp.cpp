@@ -30,7 +30,7 @@ MlpShape make_shape(const Tensor& x, int64_t d_cond, int64_t d_hidden, int64_t n
                     bool sigmoid) {
   check_float_or_double(kOp, x, "x");
   Check(kOp, x)
-      .shape(x, "x", {kAny, kAny})
+      .rows(x, "x", {kAny, kAny}, x.is_cuda() || emulating())
       .that(d_hidden >= 16 && d_hidden <= 128, "d_hidden must be in [16, 128]")
       .that(n_hidden >= 1 && n_hidden <= kMaxHiddenLayers, "n_hidden must be in [1, 16]")
       .that(x.size(1) >= 1 && d_out >= 1 && d_cond >= 0, "d_in and d_out must be at least 1");
@@ -80,6 +80,7 @@ ConditionedMlpFwd<T> params_of(const Inputs& in) {
   p.cond = in.cond ? in.cond->const_data_ptr<T>() : nullptr;
   p.cond_index = in.cond_index ? in.cond_index->const_data_ptr<int32_t>() : nullptr;
   p.n_samples = in.x.size(0);
+  p.x_stride = p.n_samples > 1 ? in.x.stride(0) : in.x.size(1);
   p.n_cond = in.cond ? in.cond->size(0) : 1;
   p.shape = in.shape;
   p.precision = in.bfloat16 ? MlpPrecision::kBFloat16 : MlpPrecision::kFloat32;

@@ -120,7 +120,7 @@ def networks(b: Batch, features: Tensor, precision: str = "float32") -> tuple[Te
     """Both networks on our ops: the density network's outputs, the colours."""
     options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
     h = ops.conditioned_mlp(features, b.sigma_params, SIGMA, b.cond, **options)
-    code = h[:, 1:].contiguous()
+    code = h[:, 1:].contiguous() if h.is_cuda else h[:, 1:]
     return h, ops.conditioned_mlp(code, b.color_params, VIEW_NET, b.views, b.ray_indices, **options)
 
 

@@ -117,7 +117,7 @@ def conditioned_mlp(
     tensor of n_samples x d_cond exists in forward or backward.
 
     Args:
-        x: [n_samples, d_in] float32 (float64 on the CPU).
+        x: [n_samples, d_in] float32 (float64 on the CPU). On the CPU it may be columns of a wider matrix.
         params: [spec.n_params] flat parameters: for each layer the weight [out, in] row by row, then the bias
             [out].
         spec: the network's shape.

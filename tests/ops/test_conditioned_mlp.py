@@ -60,6 +60,24 @@ def test_matches_reference_float64(spec):
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_x_may_be_columns_of_a_wider_matrix(spec, precision, every_isa):
+    inputs = make_inputs(spec, n_samples=200)
+    wide = torch.full((200, spec.d_in + 3), torch.nan)
+    wide[:, 1:-2] = inputs["x"]
+
+    def outputs(x):
+        leaves = [t.detach().requires_grad_() for t in (x, inputs["params"])]
+        run = inputs | dict(x=leaves[0], params=leaves[1])
+        y = conditioned_mlp(spec=spec, precision=precision, **run)
+        return y, *torch.autograd.grad(y.square().sum(), leaves)
+
+    for isa in every_isa:
+        _native.set_isa(isa)
+        for got, expected in zip(outputs(wide[:, 1:-2]), outputs(inputs["x"]), strict=True):
+            assert torch.equal(got, expected), isa
+
+
 def is_decided(spec, inputs, band=4e-3):
     """[n_samples, 1] 1 where no hidden unit is so near zero that half precision may flip its relu, else 0."""
     decided = torch.ones(inputs["x"].shape[0], 1)

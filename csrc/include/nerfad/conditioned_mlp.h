@@ -41,13 +41,14 @@ struct MlpShape {
 
 template <class T>
 struct ConditionedMlpFwd {
-  const T* x;                 // [n_samples, d_in]
+  const T* x;                 // [n_samples, d_in], rows x_stride apart; CUDA takes dense ones
   const T* params;            // [n_params]
   const T* cond;              // [n_cond, d_cond] or null if d_cond is 0
   const int32_t* cond_index;  // [n_samples] or null (all use the first condition)
   T* out;                     // out [n_samples, d_out]
   T* scratch;                 // [conditioned_mlp_*_scratch(...)], contents undefined
   int64_t n_samples;
+  int64_t x_stride;
   int64_t n_cond;  // >= 1; 1 if d_cond is 0
   MlpShape shape;
   MlpPrecision precision;  // kFloat32 if T is double
