@@ -9,9 +9,11 @@
 namespace nerfad {
 
 // Rays in flight. Their samples are encoded together, level by level, so that a level's entries stay in
-// cache; the networks then take them kMlpTile at a time.
+// cache; the networks then take them a tile at a time.
 constexpr int kRenderSlots = kMarchSlots;
+constexpr int kRenderTile = kLargestTile<BFloat16>;  // samples, at most
 static_assert(kRenderSlots % kMlpTile == 0 && kMarchStartBlock % kMlpTile == 0);
+static_assert(kRenderSlots % kRenderTile == 0 && kRenderTile >= kLargestTile<float>);
 
 // A ray in each slot: where it stands, and what it has gathered.
 struct RenderSlots {
@@ -71,8 +73,8 @@ struct RenderBuffers {
   float* features;     // [kRenderSlots, sigma.d_in]
   float* view_bias;    // [kRenderSlots, padded width] the colour network's first bias for each slot
   float* queued_bias;  // [kMarchStartBlock, padded width] and for each waiting ray
-  float* code;         // [kMlpTile, padded sigma outputs]
-  float* rgb;          // [kMlpTile, padded colour outputs]
+  float* code;         // [kRenderTile, padded sigma outputs]
+  float* rgb;          // [kRenderTile, padded colour outputs]
   float* layers[3];    // memory for the operands of two hidden layers, then of a network's inputs
 
   static int widest(const RenderRays& p) {
@@ -82,19 +84,20 @@ struct RenderBuffers {
     return mlp_padded(p.sigma.d_in > p.n_code() ? p.sigma.d_in : p.n_code());
   }
   static int64_t n_floats(const RenderRays& p) {
-    return aligned_count(
-        kRenderSlots * p.sigma.d_in + (kRenderSlots + kMarchStartBlock) * mlp_padded(p.color.d_hidden) +
-        kMlpTile * (mlp_padded(p.sigma.d_out) + mlp_padded(p.color.d_out) + 2 * widest(p) + widest_input(p)));
+    return aligned_count(kRenderSlots * p.sigma.d_in +
+                         (kRenderSlots + kMarchStartBlock) * mlp_padded(p.color.d_hidden) +
+                         kRenderTile * (mlp_padded(p.sigma.d_out) + mlp_padded(p.color.d_out) +
+                                        2 * widest(p) + widest_input(p)));
   }
   void use(const RenderRays& p, float* memory) {
     view_bias = memory;
     queued_bias = view_bias + kRenderSlots * mlp_padded(p.color.d_hidden);
     code = queued_bias + kMarchStartBlock * mlp_padded(p.color.d_hidden);
-    rgb = code + kMlpTile * mlp_padded(p.sigma.d_out);
-    layers[0] = rgb + kMlpTile * mlp_padded(p.color.d_out);
-    layers[1] = layers[0] + kMlpTile * widest(p);
-    layers[2] = layers[1] + kMlpTile * widest(p);
-    features = layers[2] + kMlpTile * widest_input(p);
+    rgb = code + kRenderTile * mlp_padded(p.sigma.d_out);
+    layers[0] = rgb + kRenderTile * mlp_padded(p.color.d_out);
+    layers[1] = layers[0] + kRenderTile * widest(p);
+    layers[2] = layers[1] + kRenderTile * widest(p);
+    features = layers[2] + kRenderTile * widest_input(p);
     std::memset(memory, 0, sizeof(float) * static_cast<size_t>(n_floats(p)));
   }
 };

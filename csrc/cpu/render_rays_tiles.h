@@ -11,6 +11,8 @@ namespace {
 // The view's share is computed by Exact, which does not round, whatever S does.
 template <class S, class Encode, class Exact>
 class Renderer {
+  using A = MlpArithmetic<S>;
+
  public:
   explicit Renderer(const RenderTask<MlpOperand<S>>& task)
       : task_(task),
@@ -23,16 +25,12 @@ class Renderer {
   }
 
   void run() {
-    [[maybe_unused]] const typename MlpArithmetic<S>::Scope scope;
+    [[maybe_unused]] const typename A::Scope scope;
     while (n_slots_ < kRenderSlots && admit(n_slots_)) ++n_slots_;
     while (n_slots_ > 0) {
       take_samples();
-      if (cached_) {
-        copy_cached_features(p_, b_, n_samples_);
-      } else {
-        Encode::run(p_, b_, n_samples_);
-      }
-      for (int first = 0; first < n_samples_; first += kMlpTile) evaluate(first);
+      if (!cached_) Encode::run(p_, b_, n_samples_);
+      for (int first = 0; first < n_samples_; first += A::kTile) evaluate(first);
       integrate();
       go_on();
       retire();
@@ -136,6 +134,7 @@ class Renderer {
       copy_samples(k * n_slots_);
     }
     std::fill(samples_.slot + n_samples_, samples_.slot + kRenderSlots, 0);
+    std::fill(samples_.cached + n_samples_, samples_.cached + kRenderSlots, samples_.cached[0]);
   }
 
   // The samples at which the slots stand, from `first` on.
@@ -157,25 +156,32 @@ class Renderer {
     }
   }
 
+  // Asks for the samples behind some of the round's.
+  void prefetch_next(int first, int end) {
+    for (int i = first; i < std::min(end, n_samples_); ++i) prefetch_cached(p_, samples_.cached[i] + 1);
+  }
+
   // Runs both networks on the tile of samples from `first` on.
   void evaluate(int first) {
     const int n_features = p_.sigma.d_in, code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
-    const MlpOperands<S> features = tile_operands<S>(b_.features + first * n_features, n_features, kMlpTile,
-                                                     n_features, Padding::kUnread, operands(b_.layers[2]));
+    const int rows = tile_rows<S>(std::min(A::kTile, n_samples_ - first));
+    MlpOperand<S>* const inputs = operands(b_.layers[2]);
+    const MlpOperands<S> features = cached_
+                                        ? cached_operands<S>(p_, samples_.cached + first, rows, inputs)
+                                        : tile_operands<S>(b_.features + first * n_features, n_features, rows,
+                                                           n_features, Padding::kUnread, inputs, rows);
+    if (cached_) prefetch_next(first, first + rows / 2);
     mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features}, features.data,
-                        features.stride, hidden_, b_.code, code_stride);
-    if (cached_) {
-      for (int i = first; i < std::min(first + kMlpTile, n_samples_); ++i)
-        prefetch_cached(p_, samples_.cached[i] + 1);
-    }
-    const MlpOperands<S> code = tile_operands<S>(b_.code + 1, code_stride, kMlpTile, p_.n_code(),
-                                                 Padding::kUnread, operands(b_.layers[2]));
+                        features.stride, hidden_, b_.code, code_stride, rows);
+    if (cached_) prefetch_next(first + rows / 2, first + rows);
+    const MlpOperands<S> code =
+        tile_operands<S>(b_.code + 1, code_stride, rows, p_.n_code(), Padding::kUnread, inputs, rows);
     mlp_forward_tile<S>(task_.color, {b_.view_bias, samples_.slot + first, p_.n_code()}, code.data,
-                        code.stride, hidden_, b_.rgb, rgb_stride);
-    for (int m = 0; m < kMlpTile; ++m) samples_.keep[first + m] = b_.code[m * code_stride];
+                        code.stride, hidden_, b_.rgb, rgb_stride, rows);
+    for (int m = 0; m < rows; ++m) samples_.keep[first + m] = b_.code[m * code_stride];
     for (int c = 0; c < 3; ++c) {
-      for (int m = 0; m < kMlpTile; ++m) samples_.rgb[c][first + m] = b_.rgb[m * rgb_stride + c];
+      for (int m = 0; m < rows; ++m) samples_.rgb[c][first + m] = b_.rgb[m * rgb_stride + c];
     }
   }
 

@@ -156,6 +156,16 @@ std::tuple<Tensor, Tensor, Tensor> render_rays_fused(
   return run(kOp, p, rays_d, background);
 }
 
+TableType features_type(const Check& check, const Tensor& features) {
+  const ScalarType type = features.scalar_type();
+  check.that(type == ScalarType::Float || type == ScalarType::Half || type == ScalarType::BFloat16,
+             std::string("features must be float32, float16 or bfloat16, got ") + dtype_name(type));
+  check.that(type != ScalarType::BFloat16 || !(features.is_cuda() || emulating()),
+             "features of bfloat16 are for the CPU only: make the cache with dtype float16");
+  if (type == ScalarType::Float) return TableType::kFloat32;
+  return type == ScalarType::Half ? TableType::kFloat16 : TableType::kBFloat16;
+}
+
 std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const Tensor& t_starts,
                                                  const Tensor& t_ends, const Tensor& packed_info,
                                                  const Tensor& rays_d, const Tensor& sigma_params,
@@ -173,8 +183,7 @@ std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const T
   check.shape(t_starts, "t_starts", {kAny}).same_dtype(t_starts, "t_starts");
   check.shape(t_ends, "t_ends", {t_starts.size(0)}).same_dtype(t_ends, "t_ends");
   check.shape(features, "features", {t_starts.size(0), kAny});
-  check.that(features.scalar_type() == ScalarType::Float || features.scalar_type() == ScalarType::Half,
-             std::string("features must be float32 or float16, got ") + dtype_name(features.scalar_type()));
+  p.samples.features_type = features_type(check, features);
   check.that(reinterpret_cast<uintptr_t>(features.data_ptr()) % 16 == 0,
              "features must start at a multiple of 16 bytes; call .clone() on it");
   check.that(t_starts.size(0) <= INT32_MAX, "a cache holds at most 2^31 - 1 samples");
@@ -185,8 +194,6 @@ std::tuple<Tensor, Tensor, Tensor> render_cached(const Tensor& features, const T
   p.samples.t_starts = t_starts.const_data_ptr<float>();
   p.samples.t_ends = t_ends.const_data_ptr<float>();
   p.samples.features = features.data_ptr();
-  p.samples.features_type =
-      features.scalar_type() == ScalarType::Half ? TableType::kFloat16 : TableType::kFloat32;
   p.early_stop_eps = static_cast<float>(early_stop_eps);
   p.density_bias = static_cast<float>(density_bias);
   p.max_samples_per_ray = INT32_MAX;

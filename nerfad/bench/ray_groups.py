@@ -152,9 +152,10 @@ def cached_frame(group: str, frame: dict[str, Any], counts: Counts, device: str)
     networks = {k: frame[k] for k in of_networks}
     width = math.isqrt(counts.rays)
     grid = {k: frame[k] for k in ("table", "grid_spec")}
-    cache = ops.render_cache(**march_arguments(frame), **grid, image_width=width)
     contenders: list[Contender] = []
     for precision in get_args(Precision):
+        dtype = getattr(torch, precision)  # bfloat16 networks round features anyway
+        cache = ops.render_cache(**march_arguments(frame), **grid, dtype=dtype, image_width=width)
         cached = functools.partial(ops.render_cached, cache, **networks, precision=precision)
         contenders += ours("ours", _render(lambda f=cached: f()[0]), device, precision, capturable=True)  # type: ignore[misc]
         fused = functools.partial(ops.render_rays_fused, **frame, precision=precision, image_width=width)

@@ -175,6 +175,7 @@ class HeadRenderer(nn.Module):
             table=table,
             grid_spec=spec,
             max_samples_per_ray=self.config.max_samples_per_ray,
+            dtype=torch.bfloat16 if self.field.precision == "bfloat16" else torch.float32,  # the same pixels
             image_width=image_width,
         )
 

@@ -32,8 +32,8 @@ class StillHead:
         """Take rays [n, 3] in box units, unit directions, and the torso and background [n, 3] behind them.
 
         A field that the drawing kernels know is drawn from a cache of its samples
-        (`nerfad.ops.render_cache`), which takes n_samples * (n_features + 2) * 4 bytes; the others are drawn
-        anew.
+        (`nerfad.ops.render_cache`), which takes n_samples * (n_features + 2) * 4 bytes, in bfloat16 little
+        more than half of them; the others are drawn anew.
         """
         cache = None
         if isinstance(head, HeadRenderer) and head.in_one_pass:

@@ -26,7 +26,7 @@ class RenderCache:
     packed_info: Tensor  # [n_rays, 2] int64, first sample and number of samples of each ray
     t_starts: Tensor  # [n_samples] world units
     t_ends: Tensor  # [n_samples]
-    features: Tensor  # [n_samples, n_features] float32 or float16
+    features: Tensor  # [n_samples, n_features] float32, float16 or bfloat16
     image_width: int  # see render_rays_fused
 
     @property
@@ -65,7 +65,9 @@ def render_cache(
 
     Args:
         rays_o to cone_angle, image_width: see `render_rays_fused`.
-        dtype: of the features, float32 or float16. The CUDA kernels take both to half precision.
+        dtype: of the features, float32, float16 or, on the CPU, bfloat16: half the memory, and the very
+            pixels of a float32 cache under precision "bfloat16". The CUDA kernels take the first two to half
+            precision.
 
     Example: see `render_cached`.
     """
@@ -108,7 +110,7 @@ def render_cached(
 
     Returns:
         colors [n_rays, 3], opacities [n_rays], depths [n_rays], equal to `render_rays_fused`'s up to the
-        rounding of positions and, in a float16 cache, of features.
+        rounding of positions and, in a cache of 16 bits, of features.
 
     Not differentiable.
 

@@ -96,12 +96,37 @@ def test_bfloat16_is_that_of_the_uncached_render(every_isa):
         render_cached(cache, **networks, precision="half")
 
 
+@pytest.mark.parametrize("n_levels", [4, 3, 20], ids=["8 features", "6 features", "40 features"])
+def test_features_in_bfloat16(every_isa, n_levels):
+    """Networks of bfloat16 see the same operands in a cache of float32, those of float32 other features."""
+    sigma = MLPSpec(2 * n_levels, 5, 32, 2, 16)
+    inputs = make_inputs(500, sigma=sigma, grid=dataclasses.replace(GRID, n_levels=n_levels))
+    whole, networks = split(inputs)
+    rounded, _ = split(inputs, dtype=torch.bfloat16)
+    assert rounded.n_bytes < 0.8 * whole.n_bytes
+    for isa in every_isa:
+        _native.set_isa(isa)
+        got = render_cached(rounded, **networks, precision="bfloat16")
+        expected = render_cached(whole, **networks, precision="bfloat16")
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True)), isa
+        exact = render_cached(rounded, **networks)
+        assert_close(exact, reference.render_cached(rounded, **networks), 2e-5)
+        assert not torch.equal(exact[0], render_cached(whole, **networks)[0])
+
+
 def test_cuda_kernels_reject_bfloat16():
     if not _native.LIBRARY.with_name("libnerfad_emu.so").is_file():
         pytest.skip("the emulated kernels are not built (needs the CUDA headers)")
-    cache, networks = split(make_inputs(5))
+    inputs = make_inputs(5)
+    cache, networks = split(inputs)
     with emulated_cuda(), pytest.raises(RuntimeError, match="render_cached: precision bfloat16 runs on the"):
         render_cached(cache, **networks, precision="bfloat16")
+    cache, networks = split(inputs, dtype=torch.bfloat16)
+    with (
+        emulated_cuda(),
+        pytest.raises(RuntimeError, match="features of bfloat16 are for the CPU"),
+    ):
+        render_cached(cache, **networks)
 
 
 def test_a_selection_gives_the_same_pixels(kernel_device):
@@ -165,7 +190,7 @@ def test_opcheck():
     [
         (dict(features=torch.zeros(3, 8)), {}, r"features must have shape \[\d+, \*\], got \[3, 8\]"),
         (dict(features=torch.zeros(0, 8).double(), t_starts=torch.zeros(0), t_ends=torch.zeros(0)), {},
-         "features must be float32 or float16, got float64"),
+         "features must be float32, float16 or bfloat16, got float64"),
         (dict(t_ends=torch.zeros(3)), {}, r"t_ends must have shape \[\d+\], got \[3\]"),
         (dict(packed_info=torch.zeros(200, 2)), {}, "packed_info must be int64, got float32"),
         (dict(rays_d=torch.zeros(9, 3)), {}, r"packed_info must have shape \[9, 2\], got \[200, 2\]"),

@@ -17,7 +17,7 @@ struct RenderSamples {
   const int64_t* packed_info;  // [n_rays, 2] first sample, number of samples; null: there is no cache
   const float* t_starts;       // [n_samples]
   const float* t_ends;         // [n_samples]
-  const void* features;        // [n_samples, sigma.d_in] of features_type, float32 or float16
+  const void* features;        // [n_samples, sigma.d_in] of features_type, float32, float16 or bfloat16
   TableType features_type;
 };
 
@@ -80,18 +80,6 @@ NERFAD_HD float render_position(float base, float slope, int resolution, const M
 }
 NERFAD_HD float render_position(const MarchRay& ray, int resolution, const MarchSample& sample, int axis) {
   return render_position(ray.base[axis], ray.slope[axis], resolution, sample);
-}
-
-// Features [sigma.d_in] of sample i of a cache, as float32.
-NERFAD_HD void render_cached_features(const RenderRays& p, int64_t i, float* features) {
-  const int64_t first = i * p.sigma.d_in;
-  if (p.samples.features_type == TableType::kFloat16) {
-    const Half* from = static_cast<const Half*>(p.samples.features) + first;
-    for (int k = 0; k < p.sigma.d_in; ++k) features[k] = widen(from[k]);
-  } else {
-    const float* from = static_cast<const float*>(p.samples.features) + first;
-    for (int k = 0; k < p.sigma.d_in; ++k) features[k] = from[k];
-  }
 }
 
 // Spherical harmonics of the ray's direction, normalised; in the order of sh_encode.
