@@ -39,8 +39,8 @@ def radiance_field(
         \sigma_i = e^{clamp(h_{i,0} + density\_bias, -15, 15)},\quad
         rgb_i = mlp_c(h_{i,1:}, v_{r(i)})
 
-    The forward pass keeps the encoded features for the backward pass where the CPU computes both; the rest is
-    recomputed. The backward pass leaves out samples whose gradients are all zero, as those behind an early
+    The forward pass keeps the encoded features for the backward pass where the CPU computes both, rounded if
+    the networks round them; the rest is recomputed. The backward pass leaves out samples whose gradients are all zero, as those behind an early
     stop are: their contributions are exactly zero.
 
     Args:
@@ -97,7 +97,7 @@ def radiance_field(
         torch.is_grad_enabled()
         and any(t is not None and t.requires_grad for t in leaves)
         and not (positions.is_cuda or _backend.is_emulating())
-        and grid_spec.n_outputs % 16 == 0  # as the kernels read them
+        and grid_spec.n_outputs % (32 if bfloat16 else 16) == 0  # as the kernels read them
     )
     return _native.ops().radiance_field_fwd(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
@@ -128,8 +128,9 @@ def mlp_numbers(spec: MLPSpec) -> list[int]:
 
 
 def _fake_fwd(positions, *args):
-    n, d_in, keeps_features = positions.shape[0], args[3][0], args[-1]
-    features = positions.new_empty((n if keeps_features else 0, d_in))
+    n, d_in, (bfloat16, keeps_features) = positions.shape[0], args[3][0], args[-2:]
+    dtype = torch.bfloat16 if bfloat16 else positions.dtype
+    features = positions.new_empty((n if keeps_features else 0, d_in), dtype=dtype)
     return positions.new_empty((n,)), positions.new_empty((n, 3)), features
 
 
