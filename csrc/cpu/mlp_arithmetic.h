@@ -91,7 +91,9 @@ struct MlpArithmetic<Avx512Bf16> {
   static void store_row(Operand* p, Row row) { _mm512_storeu_si512(p, row); }
   static Row round_row(V low, V high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
   static RowMask positive(Row row) { return _mm512_cmpgt_epi16_mask(row, _mm512_setzero_si512()); }
-  static Row keep(RowMask mask, Row row) { return _mm512_maskz_mov_epi16(mask, row); }
+  static Row round_row_where(RowMask mask, V low, V high) {
+    return (__m512i)_mm512_maskz_cvtne2ps_pbh(mask, high, low);
+  }
   static V add_low(RowMask mask, V sum, V v) {
     return _mm512_mask_add_ps(sum, static_cast<__mmask16>(mask), sum, v);
   }

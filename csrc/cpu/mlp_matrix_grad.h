@@ -103,10 +103,10 @@ struct MatrixDelta {
         running.move_to(at.row + r);
         running.low = A::add_low(mask, running.low, low);
         running.high = A::add_high(mask, running.high, high);
-        A::store_row(row, A::keep(mask, A::round_row(low, high)));
+        A::store_row(row, A::round_row_where(mask, low, high));
       }
     };
-    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, delta, stride, use);
+    for_each_block<S, kColumns, kDepth>(layer, nullptr, first, end, rows, delta, stride, use);
   }
 };
 

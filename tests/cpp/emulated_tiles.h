@@ -58,7 +58,8 @@ struct MlpArithmetic<PortablePairs> {
     for (int i = 0; i < 32; ++i) mask |= static_cast<RowMask>(widen(row.operands[i]) > 0) << i;
     return mask;
   }
-  static Row keep(RowMask mask, Row row) {
+  static Row round_row_where(RowMask mask, V low, V high) {
+    Row row = round_row(low, high);
     for (int i = 0; i < 32; ++i) row.operands[i] = mask >> i & 1 ? row.operands[i] : BFloat16{0};
     return row;
   }
