@@ -85,7 +85,7 @@ FeatureSource<T, Operand> find_features(const RadianceFieldFwd<T>& p,
   parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* position = p.positions + 3 * static_cast<int64_t>(samples[i]);
-      std::copy_n(position, 3, m.positions + 3 * i);
+      for (int a = 0; a < 3; ++a) m.positions[3 * i + a] = position[a];
       if (!kept) continue;
       if (m.splits) {
         for (int a = 0; a < 3; ++a) m.grid[a * axis_stride + i] = position[a];

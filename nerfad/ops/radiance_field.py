@@ -40,8 +40,8 @@ def radiance_field(
         rgb_i = mlp_c(h_{i,1:}, v_{r(i)})
 
     The forward pass keeps the encoded features for the backward pass where the CPU computes both, rounded if
-    the networks round them; the rest is recomputed. The backward pass leaves out samples whose gradients are all zero, as those behind an early
-    stop are: their contributions are exactly zero.
+    the networks round them; the rest is recomputed. The backward pass leaves out samples whose gradients are
+    all zero, as those behind an early stop are: their contributions are exactly zero.
 
     Args:
         positions: [n, 3] float32 (float64 on the CPU) in [0, 1]; values outside are clamped.
