@@ -173,18 +173,11 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
     });
   };
   if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, {});
-  const bool as_levels = k.splits && !p.features && (kRoundedRows<Operand> || !p.rounded_features);
   for (int64_t first = 0; first < p.n; first += m.n_encoded) {
     const int64_t end = first + m.n_encoded < p.n ? first + m.n_encoded : p.n;
-    T* rows = p.features ? p.features + first * p.sigma.d_in : (as_levels ? nullptr : m.encoded.features);
-    const auto features =
-        m.encoded.template encode<Operand>(p, p.positions + 3 * first, end - first, rows, parallel_for);
-    if (!kRoundedRows<Operand> && p.rounded_features) {
-      BFloat16* rounded = p.rounded_features + first * p.sigma.d_in;
-      parallel_for((end - first) * p.sigma.d_in, kForwardTask * p.sigma.d_in, [&](int64_t i, int64_t last) {
-        for (; i < last; ++i) rounded[i] = round_bfloat16(static_cast<float>(rows[i]));
-      });
-    }
+    T* rows = p.features ? p.features + first * p.sigma.d_in : m.encoded.features;
+    const auto features = m.encoded.template encode<Operand>(p, p.positions + 3 * first, end - first,
+                                                             k.splits ? nullptr : rows, parallel_for);
     run(first, end, kForwardTask, features);
   }
 }

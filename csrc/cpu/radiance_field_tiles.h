@@ -34,12 +34,12 @@ const int32_t* gather_index(const int32_t* index, int n, int rows, const SampleA
   return to;
 }
 
-// The first n features of a source as a tile of operands, zero behind them; `to` is memory for it.
+// The first n features of a source as a tile of operands, zero behind them. `memory` and `to` are memory for
+// them as they are, which levels leave there unless they are rounded on the way, and as operands.
 template <class S, class Encode>
 MlpOperands<S> feature_operands(const RadianceFieldFwd<typename S::T>& p,
-                                const FeatureSource<typename S::T, MlpOperand<S>>& from,
-                                const FieldBuffers<typename S::T, MlpOperand<S>>& b, int n, int rows,
-                                MlpOperand<S>* to) {
+                                const FeatureSource<typename S::T, MlpOperand<S>>& from, int n, int rows,
+                                typename S::T* memory, MlpOperand<S>* to) {
   const int width = mlp_padded(p.sigma.d_in);
   if (from.rounded) {
     if (n == rows) return {from.rounded, width};
@@ -49,9 +49,32 @@ MlpOperands<S> feature_operands(const RadianceFieldFwd<typename S::T>& p,
   }
   if constexpr (Encode::kSplits) {
     if (from.levels)
-      return Encode::template join<S>(p.grid, from.levels, from.level_stride, n, rows, b.features, to);
+      return Encode::template join<S>(p.grid, from.levels, from.level_stride, n, rows, memory, to);
   }
   return tile_operands<S>(from.rows, width, n, width, Padding::kWanted, to, rows);
+}
+
+// The same in the forward pass, for n samples from `first` on; leaves them where it keeps them, if anywhere.
+template <class S, class Encode>
+MlpOperands<S> kept_feature_operands(const RadianceFieldFwd<typename S::T>& p,
+                                     const FeatureSource<typename S::T, MlpOperand<S>>& from,
+                                     const FieldBuffers<typename S::T, MlpOperand<S>>& b, int64_t first,
+                                     int n, int rows) {
+  using T = typename S::T;
+  const int width = mlp_padded(p.sigma.d_in);
+  T* memory = p.features ? p.features + first * width : b.features;
+  BFloat16* rounded = p.rounded_features ? p.rounded_features + first * width : nullptr;
+  if constexpr (kRoundedRows<MlpOperand<S>>) {
+    const bool in_place = rounded && n == rows;
+    const auto x = feature_operands<S, Encode>(p, from, n, rows, memory, in_place ? rounded : b.inputs[0]);
+    if (rounded && !in_place) std::copy_n(x.data, n * width, rounded);
+    return x;
+  } else {
+    const auto x = feature_operands<S, Encode>(p, from, n, rows, memory, b.inputs[0]);
+    const T* exact = from.levels ? memory : from.rows;
+    for (int i = 0; rounded && i < n * width; ++i) rounded[i] = round_bfloat16(static_cast<float>(exact[i]));
+    return x;
+  }
 }
 
 // A tile's inputs of both networks.
@@ -88,7 +111,7 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
   const RadianceFieldFwd<T>& p = *task.p;
   Scratch<T> memory(task.scratch);
   const FieldForwardBuffers<T, MlpOperand<S>> b(p, memory);
-  const int width = mlp_padded(p.sigma.d_in), code_stride = mlp_padded(p.sigma.d_out);
+  const int code_stride = mlp_padded(p.sigma.d_out);
   int32_t conditions[A::kTile], views[A::kTile];
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
@@ -101,14 +124,7 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       const auto sample_at = [&](int m) { return first + m; };
-      MlpOperand<S>* to = b.inputs[0];
-      if constexpr (kRoundedRows<MlpOperand<S>>) {
-        if (p.rounded_features && n == rows) to = p.rounded_features + first * width;
-      }
-      const MlpOperands<S> x = feature_operands<S, Encode>(p, features.from(tile, p), b, n, rows, to);
-      if constexpr (kRoundedRows<MlpOperand<S>>) {
-        if (p.rounded_features && n < rows) std::copy_n(to, n * width, p.rounded_features + first * width);
-      }
+      const MlpOperands<S> x = kept_feature_operands<S, Encode>(p, features.from(tile, p), b, first, n, rows);
       field_forward_tile<S>(p, task.sigma, task.color, b, x,
                             gather_index(p.cond_index, n, rows, sample_at, conditions),
                             gather_index(p.view_index, n, rows, sample_at, views), rows);
@@ -206,7 +222,7 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
       T* grad_features = task.grad_features + first * n_features;
       const bool in_place = !task.grad_levels && n == rows && n_features % kMlpPad == 0;
       const MlpOperands<S> x =
-          feature_operands<S, Encode>(p, features.from(tile, p), b, n, rows, b.inputs[0]);
+          feature_operands<S, Encode>(p, features.from(tile, p), n, rows, b.features, b.inputs[0]);
       field_backward_tile<S>(task, b, x, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
       if constexpr (Encode::kSplits) {
