@@ -104,7 +104,10 @@ void mlp_backward_tile(const NetGradTask<typename S::T, MlpOperand<S>>& net, con
 template <class T>
 void copy_rows(const T* from, int from_stride, T* to, int to_stride, int n, int width) {
   if (width == 3) {  // colours
-    for (int m = 0; m < n; ++m, from += from_stride, to += to_stride) std::memmove(to, from, 3 * sizeof(T));
+    for (int m = 0; m < n; ++m, from += from_stride, to += to_stride) {
+      const T red = from[0], green = from[1], blue = from[2];
+      to[0] = red, to[1] = green, to[2] = blue;
+    }
     return;
   }
   for (int m = 0; m < n; ++m) std::memmove(to + m * to_stride, from + m * from_stride, sizeof(T) * width);

@@ -69,7 +69,7 @@ void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, cons
     encode_level_block<S, D, F>(p.shape.levels[level], p.shape.smoothstep, p.table,
                                 level < p.cells.n_levels ? &p.cells : nullptr, gathered, axes, n, features);
   });
-  for_each_range(p.n, kBlock, parallel_for, [&](int64_t first, int64_t n) {
+  for_each_range(p.features ? p.n : 0, kBlock, parallel_for, [&](int64_t first, int64_t n) {
     float* out = p.features + first * n_levels * F;
 #if defined(__AVX512F__)
     if constexpr (F <= 4) {
@@ -195,7 +195,7 @@ void encode_fwd(const GridEncodeFwd<float>& p, const ParallelFor& parallel_for) 
     for (int64_t first = 0; first < p.n; first += layout.chunk) {
       GridEncodeFwd<float> chunk = p;
       chunk.positions += first * p.shape.n_dims;
-      chunk.features += first * p.shape.n_outputs();
+      if (p.features) chunk.features += first * p.shape.n_outputs();
       chunk.n = p.n - first < layout.chunk ? p.n - first : layout.chunk;
       encode_chunk<decltype(s), decltype(d)::value, decltype(f)::value>(chunk, layout, parallel_for);
     }

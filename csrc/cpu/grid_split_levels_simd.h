@@ -9,36 +9,39 @@
 namespace nerfad {
 namespace {
 
+#if defined(__AVX512F__)
+
 constexpr int kPairs = kLanes / 2;  // of floats in a vector
 
 // Transposes kPairs rows of kPairs pairs each.
 NERFAD_INLINE void transpose_pairs(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
-  typedef int64_t Pairs __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-  Pairs row[kPairs];
-  for (int r = 0; r < kPairs; ++r) row[r] = *reinterpret_cast<const Pairs*>(from + r * from_stride);
+  const auto row = [=](int r) { return _mm512_castps_pd(_mm512_loadu_ps(from + r * from_stride)); };
+  const auto store = [=](int r, __m512d v) { _mm512_storeu_ps(to + r * to_stride, _mm512_castpd_ps(v)); };
+  __m512d two[2][4];  // quarter q of [k][r]: pair 2 q + k of rows 2 r, 2 r + 1
 #pragma GCC unroll 4
-  for (int s = 1; s < kPairs; s *= 2) {
-    Pairs even, odd;  // of blocks of s pairs, of two rows: which elements to take
-    for (int k = 0; k < kPairs; ++k) {
-      even[k] = k & s ? kPairs + k - s : k;
-      odd[k] = k & s ? kPairs + k : k + s;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kPairs; ++r) {
-      if (r & s) continue;
-      const Pairs a = row[r], b = row[r + s];
-      row[r] = __builtin_shuffle(a, b, even);
-      row[r + s] = __builtin_shuffle(a, b, odd);
-    }
+  for (int r = 0; r < 4; ++r) {
+    const __m512d even = row(2 * r), odd = row(2 * r + 1);
+    two[0][r] = _mm512_unpacklo_pd(even, odd), two[1][r] = _mm512_unpackhi_pd(even, odd);
   }
-  for (int r = 0; r < kPairs; ++r) *reinterpret_cast<Pairs*>(to + r * to_stride) = row[r];
+#pragma GCC unroll 2
+  for (int k = 0; k < 2; ++k) {
+    const __m512d a = _mm512_shuffle_f64x2(two[k][0], two[k][1], 0x44);
+    const __m512d b = _mm512_shuffle_f64x2(two[k][2], two[k][3], 0x44);
+    const __m512d c = _mm512_shuffle_f64x2(two[k][0], two[k][1], 0xee);
+    const __m512d d = _mm512_shuffle_f64x2(two[k][2], two[k][3], 0xee);
+    store(k, _mm512_shuffle_f64x2(a, b, 0x88)), store(k + 2, _mm512_shuffle_f64x2(a, b, 0xdd));
+    store(k + 4, _mm512_shuffle_f64x2(c, d, 0x88)), store(k + 6, _mm512_shuffle_f64x2(c, d, 0xdd));
+  }
 }
+
+#endif
 
 // Rearranges n gradients of features level by level, padded with zeros.
 template <int F>
 void split_levels(const float* grad, int n_levels, int64_t n, float* levels, int64_t level_stride) {
   int64_t done = 0;
-  if constexpr (F == 2 && kLanes == 16) {  // whole cache lines; half ones gain nothing
+#if defined(__AVX512F__)
+  if constexpr (F == 2) {  // whole cache lines; half ones gain nothing
     for (; done + kPairs <= n; done += kPairs) {
       const float* row = grad + done * n_levels * 2;
       float* to = levels + done * 2;
@@ -51,6 +54,7 @@ void split_levels(const float* grad, int n_levels, int64_t n, float* levels, int
       }
     }
   }
+#endif
   for (int64_t i = done; i < n; ++i) {
     for (int l = 0; l < n_levels; ++l)
       std::memcpy(levels + l * level_stride + i * F, grad + (i * n_levels + l) * F, F * sizeof(float));

@@ -91,7 +91,9 @@ struct MlpArithmetic<Avx512Bf16> {
   static void store_row(Operand* p, Row row) { _mm512_storeu_si512(p, row); }
   static Row round_row(V low, V high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
   static RowMask positive(Row row) { return _mm512_cmpgt_epi16_mask(row, _mm512_setzero_si512()); }
-  static Row keep(RowMask mask, Row row) { return _mm512_maskz_mov_epi16(mask, row); }
+  static Row round_row_where(RowMask mask, V low, V high) {
+    return (__m512i)_mm512_maskz_cvtne2ps_pbh(mask, high, low);
+  }
   static V add_low(RowMask mask, V sum, V v) {
     return _mm512_mask_add_ps(sum, static_cast<__mmask16>(mask), sum, v);
   }
@@ -108,6 +110,34 @@ struct MlpArithmetic<Avx512Bf16> {
   }
   static Row last_pairs(Row low, Row high) {
     return _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+  }
+  // Eight columns of 32 rows as rows. Loads that fill a quarter each leave half of the shuffles.
+  __attribute__((always_inline)) static void load_columns(const Operand* from, int64_t stride, Row (&r)[8]) {
+    const auto at = [=](int row) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + row * stride));
+    };
+    Row a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      r[i] = _mm512_castsi128_si512(at(i));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0x00f0, at(8 + i));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0x0f00, at(16 + i));
+      r[i] = _mm512_mask_broadcast_i32x4(r[i], 0xf000, at(24 + i));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {  // a[i], a[i + 1]: columns 0 to 3, 4 to 7 of rows i, i + 1
+      a[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]), a[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {  // b[i + k]: columns 2 k, 2 k + 1 of rows i to i + 3
+      b[i] = _mm512_unpacklo_epi32(a[i], a[i + 2]), b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 2]);
+      b[i + 2] = _mm512_unpacklo_epi32(a[i + 1], a[i + 3]);
+      b[i + 3] = _mm512_unpackhi_epi32(a[i + 1], a[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      r[2 * k] = _mm512_unpacklo_epi64(b[k], b[4 + k]), r[2 * k + 1] = _mm512_unpackhi_epi64(b[k], b[4 + k]);
+    }
   }
   // 16 x 16 pairs.
   __attribute__((always_inline)) static void transpose(Row (&r)[16]) {

@@ -103,10 +103,10 @@ struct MatrixDelta {
         running.move_to(at.row + r);
         running.low = A::add_low(mask, running.low, low);
         running.high = A::add_high(mask, running.high, high);
-        A::store_row(row, A::keep(mask, A::round_row(low, high)));
+        A::store_row(row, A::round_row_where(mask, low, high));
       }
     };
-    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, delta, stride, use);
+    for_each_block<S, kColumns, kDepth>(layer, nullptr, first, end, rows, delta, stride, use);
   }
 };
 
@@ -117,26 +117,14 @@ void transpose_rows(const MlpOperand<S>* from, int64_t stride, int rows, MlpOper
   using A = MlpArithmetic<S>;
   constexpr int kTileSize = kTileRows * kTileOperands;
   for (int m = 0; m < rows; m += kTileOperands, from += kTileOperands * stride, to += kTileSize) {
-    const auto write = [&](auto& pairs, int first) __attribute__((always_inline)) {
-      A::transpose(pairs);
-#pragma GCC unroll 16
-      for (int i = 0; i < kTileRows; ++i) {
-        const int column = i / 4 * 8 + i % 4 + first;  // of the i-th pair: see pairs_low
-        A::store_row(to + column / kTileRows * kTileRows * rows + column % kTileRows * kTileOperands,
-                     pairs[i]);
-      }
-    };
-    typename A::Row pairs[kTileRows];
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      pairs[i] = A::pairs_low(A::load_row(from + 2 * i * stride), A::load_row(from + (2 * i + 1) * stride));
+#pragma GCC unroll 4
+    for (int column = 0; column < 2 * kTileRows; column += 8) {
+      typename A::Row columns[8];
+      A::load_columns(from + column, stride, columns);
+      MlpOperand<S>* here = to + column / kTileRows * kTileRows * rows + column % kTileRows * kTileOperands;
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) A::store_row(here + i * kTileOperands, columns[i]);
     }
-    write(pairs, 0);
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      pairs[i] = A::pairs_high(A::load_row(from + 2 * i * stride), A::load_row(from + (2 * i + 1) * stride));
-    }
-    write(pairs, 4);
   }
 }
 

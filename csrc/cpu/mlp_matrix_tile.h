@@ -26,14 +26,17 @@ struct MlpArithmetic<MatrixTiles<Pairs, TileFile>> : MlpArithmetic<Pairs> {
   using Scope = typename Tiles::Scope;
 };
 
-// The products of 16 rows at a time with kColumns tiles of 16 outputs. Two sets of registers take turns, so
-// that one block's sums can be stored while the next ones are made. The layer is kDepth tiles deep, or deeper
-// than two: zero.
+// The products of 16 rows at a time with kColumns tiles of 16 outputs. The layer is kDepth tiles deep, or
+// deeper than two: zero. Its weights then pass through registers again and again; else they stay.
+//
+// Measured on a Xeon with AMX: loads and stores of tiles are microcode, which stops the instructions behind
+// it for some ten cycles. So they are few, and one behind another; interleaved with vectors they cost more.
+// Registers are renamed: a block's sums need not be stored before the next ones begin.
 template <class S, int kColumns, int kDepth>
 class LayerProduct {
   static_assert(S::kWidth == kTileRows);
   using Tiles = typename MlpArithmetic<S>::Tiles;
-  enum { kSum = 0, kLeft = 4, kRight = 5, kNextRight = 7 };  // the first of each kind of registers
+  enum { kSum = 0, kLeft = 2, kRight = 4 };  // the first of each kind of registers
 
  public:
   __attribute__((always_inline)) explicit LayerProduct(const LayerOf<S>& layer)
@@ -45,33 +48,29 @@ class LayerProduct {
   __attribute__((always_inline)) void set_column(int column) {
     weights_ = all_weights_ + 2 * column;
     if constexpr (kDepth >= 1) load_weights<kRight>(0);
+    if constexpr (kDepth == 2) load_weights<kRight + 2>(1);
   }
-
+  // Which rows are multiplied next.
+  __attribute__((always_inline)) void load(const MlpOperand<S>* x, int64_t x_bytes) {
+    x_ = x, x_bytes_ = x_bytes;
+    if constexpr (kDepth >= 1) Tiles::template load<kLeft>(x, x_bytes);
+    if constexpr (kDepth == 2) Tiles::template load<kLeft + 1>(x + kTileOperands, x_bytes);
+  }
   // Sums begin with `bias`, if it is not null.
-  template <int kSet>
-  __attribute__((always_inline)) void multiply(const MlpOperand<S>* x, int64_t x_bytes,
-                                               const float* bias = nullptr) const {
-    constexpr int kFirst = kSum + 2 * kSet, kSecond = kFirst + 1;
-    begin<kFirst>(bias);
-    if constexpr (kColumns == 2) begin<kSecond>(bias ? bias + kTileRows : nullptr);
-    Tiles::template load<kLeft>(x, x_bytes);
-    if constexpr (kDepth == 0) load_weights<kRight>(0);
-    add<kFirst, kRight>();
-    if constexpr (kColumns == 2) add<kSecond, kRight + 1>();
-    for (int k = 1; kDepth != 1 && k < (kDepth == 2 ? 2 : depth_); ++k) {
-      Tiles::template load<kLeft>(x + k * kTileOperands, x_bytes);
-      Tiles::template load<kNextRight>(weights(k), weight_stride_);
-      add<kFirst, kNextRight>();
-      if constexpr (kColumns == 2) {
-        Tiles::template load<kNextRight>(weights(k) + 2 * kTileRows, weight_stride_);
-        add<kSecond, kNextRight>();
-      }
+  __attribute__((always_inline)) void multiply(const float* bias) const {
+    begin<kSum>(bias);
+    if constexpr (kColumns == 2) begin<kSum + 1>(bias ? bias + kTileRows : nullptr);
+    if constexpr (kDepth >= 1) add<kLeft, kRight>();
+    if constexpr (kDepth == 2) add<kLeft + 1, kRight + 2>();
+    for (int k = 0; kDepth == 0 && k < depth_; ++k) {
+      Tiles::template load<kLeft>(x_ + k * kTileOperands, x_bytes_);
+      load_weights<kRight>(k);
+      add<kLeft, kRight>();
     }
   }
-  template <int kSet>
   __attribute__((always_inline)) void store(float* to, int64_t row_bytes) const {
-    Tiles::template store<kSum + 2 * kSet>(to, row_bytes);
-    if constexpr (kColumns == 2) Tiles::template store<kSum + 2 * kSet + 1>(to + kTileRows, row_bytes);
+    Tiles::template store<kSum>(to, row_bytes);
+    if constexpr (kColumns == 2) Tiles::template store<kSum + 1>(to + kTileRows, row_bytes);
   }
 
  private:
@@ -83,21 +82,21 @@ class LayerProduct {
       Tiles::template zero<kTo>();
     }
   }
-  __attribute__((always_inline)) const MlpOperand<S>* weights(int k) const {
-    return weights_ + k * kTileRows * (weight_stride_ / static_cast<int64_t>(sizeof(MlpOperand<S>)));
-  }
   template <int kTo>
   __attribute__((always_inline)) void load_weights(int k) const {
-    Tiles::template load<kTo>(weights(k), weight_stride_);
-    if constexpr (kColumns == 2) Tiles::template load<kTo + 1>(weights(k) + 2 * kTileRows, weight_stride_);
+    const MlpOperand<S>* from =
+        weights_ + k * kTileRows * (weight_stride_ / static_cast<int64_t>(sizeof(MlpOperand<S>)));
+    Tiles::template load<kTo>(from, weight_stride_);
+    if constexpr (kColumns == 2) Tiles::template load<kTo + 1>(from + 2 * kTileRows, weight_stride_);
   }
-  template <int kTo, int kB>
+  template <int kA, int kB>
   __attribute__((always_inline)) void add() const {
-    Tiles::template multiply_add<kTo, kLeft, kB>();
+    Tiles::template multiply_add<kSum, kA, kB>();
+    if constexpr (kColumns == 2) Tiles::template multiply_add<kSum + 1, kA, kB + 1>();
   }
 
-  const MlpOperand<S>*all_weights_, *weights_ = nullptr;
-  int64_t weight_stride_;
+  const MlpOperand<S>*all_weights_, *weights_ = nullptr, *x_ = nullptr;
+  int64_t weight_stride_, x_bytes_ = 0;
   int depth_;
 };
 
@@ -107,11 +106,13 @@ struct BlockAt {
 };
 
 // use(at, sums) for each block of columns [column, end), with its sums [16, 32] (the second half undefined if
-// kColumns is 1). While a block is multiplied, the one before is stored and the one before that used.
+// kColumns is 1), which begin with `bias`, if it is not null. While a block is multiplied, the one before is
+// stored and the one before that used.
 template <class S, int kColumns, int kDepth, class Use>
-__attribute__((always_inline)) inline void for_each_block(const LayerOf<S>& layer, int column, int end,
-                                                          const int rows, const MlpOperand<S>* const x,
-                                                          const int x_stride, const Use& use) {
+__attribute__((always_inline)) inline void for_each_block(const LayerOf<S>& layer, const float* const bias,
+                                                          int column, int end, const int rows,
+                                                          const MlpOperand<S>* const x, const int x_stride,
+                                                          const Use& use) {
   alignas(64) float sums[2][2 * kTileSums];
   LayerProduct<S, kColumns, kDepth> product(layer);
   const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride;
@@ -122,12 +123,15 @@ __attribute__((always_inline)) inline void for_each_block(const LayerOf<S>& laye
     const BlockAt used = last[kSet];
     if (i < n_blocks) {
       if (next.row == 0) product.set_column(next.column);
-      product.template multiply<kSet>(x + static_cast<int64_t>(next.row) * x_stride, x_bytes);
+      product.load(x + static_cast<int64_t>(next.row) * x_stride, x_bytes);
+    }
+    if (i >= 1 && i <= n_blocks) product.store(sums[1 - kSet], 2 * kTileRowBytes);
+    if (i < n_blocks) {
+      product.multiply(bias ? bias + next.column : nullptr);
       last[kSet] = next;
       next.row += kTileRows;
       if (next.row == rows) next = {0, next.column + kColumns * kTileRows};
     }
-    if (i >= 1 && i <= n_blocks) product.template store<1 - kSet>(sums[1 - kSet], 2 * kTileRowBytes);
     if (i >= 2) use(used, sums[kSet]);
   };
   for (int i = 0; i < n_blocks + 2; i += 2) {
@@ -172,46 +176,37 @@ struct MatrixLayer {
 
   template <int kColumns, int kDepth>
   __attribute__((noinline)) void columns(int first, int end) const {
-    const int64_t stride = layer.stride();
-    const float* const biases = layer.bias;
-    const auto bias_at = [=](int64_t at) __attribute__((always_inline)) {
-      return Biases{S::load(biases + at), kColumns == 2 ? S::load(biases + at + kTileRows) : S::zero()};
-    };
-    if (const int32_t* const index = layer.bias_index) {
-      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
-        return [=](int r)
-                   __attribute__((always_inline)) { return bias_at(index[at.row + r] * stride + at.column); };
-      });
+    if (layer.bias_index) {
+      finish<kColumns, kDepth, true>(first, end);
     } else {
-      finish<kColumns, kDepth>(first, end, [=](const BlockAt& at) __attribute__((always_inline)) {
-        return [b = bias_at(at.column)](int) __attribute__((always_inline)) { return b; };
-      });
+      finish<kColumns, kDepth, false>(first, end);
     }
   }
 
  private:
-  struct Biases {
-    typename S::V low, high;
-  };
-
-  // biases_of(at)(r) are those of row r of a block.
-  template <int kColumns, int kDepth, class BiasesOf>
-  __attribute__((always_inline)) void finish(int first, int end, const BiasesOf& biases_of) const {
+  template <int kColumns, int kDepth, bool kIndexed>
+  __attribute__((always_inline)) void finish(int first, int end) const {
     using A = MlpArithmetic<S>;
     MlpOperand<S>* const start = y;
-    const int64_t stride = y_stride;
+    const int64_t stride = y_stride, bias_stride = layer.stride();
+    const float* const biases = layer.bias;
+    const int32_t* const index = layer.bias_index;
     const auto use = [=](const BlockAt& at, const float* sums) __attribute__((always_inline)) {
       MlpOperand<S>* to = start + at.row * stride + at.column;
-      const auto biases = biases_of(at);
 #pragma GCC unroll 16
       for (int r = 0; r < kTileRows; ++r) {
-        const Biases bias = biases(r);
-        const auto low = S::add(S::load(sums + 2 * kTileRows * r), bias.low);
-        const auto high = S::add(second_column<S, kColumns>(sums + 2 * kTileRows * r), bias.high);
+        auto low = S::load(sums + 2 * kTileRows * r);
+        auto high = second_column<S, kColumns>(sums + 2 * kTileRows * r);
+        if constexpr (kIndexed) {
+          const float* bias = biases + index[at.row + r] * bias_stride + at.column;
+          low = S::add(low, S::load(bias));
+          if constexpr (kColumns == 2) high = S::add(high, S::load(bias + kTileRows));
+        }
         A::store_row(to + r * stride, A::round_row(S::relu(low), S::relu(high)));
       }
     };
-    for_each_block<S, kColumns, kDepth>(layer, first, end, rows, x, x_stride, use);
+    for_each_block<S, kColumns, kDepth>(layer, kIndexed ? nullptr : biases, first, end, rows, x, x_stride,
+                                        use);
   }
 };
 
@@ -229,18 +224,12 @@ struct MatrixLayer<S, Finish::kNone> {
     const int64_t x_bytes = sizeof(MlpOperand<S>) * x_stride, y_bytes = sizeof(float) * y_stride;
     for (int column = first; column < end; column += kColumns * kTileRows) {
       product.set_column(column);
-      const auto block = [&](int row, auto set) __attribute__((always_inline)) {
-        product.template multiply<decltype(set)::value>(x + static_cast<int64_t>(row) * x_stride, x_bytes,
-                                                        layer.bias ? layer.bias + column : nullptr);
-        product.template store<decltype(set)::value>(y + static_cast<int64_t>(row) * y_stride + column,
-                                                     y_bytes);
-      };
-      int row = 0;
-      for (; row + kTileRows < rows; row += 2 * kTileRows) {
-        block(row, std::integral_constant<int, 0>{});
-        block(row + kTileRows, std::integral_constant<int, 1>{});
+      const float* const bias = layer.bias ? layer.bias + column : nullptr;
+      for (int row = 0; row < rows + kTileRows; row += kTileRows) {
+        if (row < rows) product.load(x + static_cast<int64_t>(row) * x_stride, x_bytes);
+        if (row > 0) product.store(y + static_cast<int64_t>(row - kTileRows) * y_stride + column, y_bytes);
+        if (row < rows) product.multiply(bias);
       }
-      if (row < rows) block(row, std::integral_constant<int, 0>{});
     }
   }
 };

@@ -65,33 +65,51 @@ int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, 
   return total;
 }
 
-// Their positions and features, unless tasks encode their own. Returns the features, or null.
+// Features that are kept rounded, to rows of the same operands or of rounded float32.
+inline void copy_rounded(const BFloat16* from, int64_t n, BFloat16* to) { std::copy_n(from, n, to); }
+template <class T>
+void copy_rounded(const BFloat16* from, int64_t n, T* to) {
+  for (int64_t k = 0; k < n; ++k) to[k] = widen(from[k]);
+}
+
+// Their positions and features, unless tasks encode their own.
 template <class T, class Operand>
-const T* find_features(const RadianceFieldFwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
-                       const int32_t* samples, int64_t n, bool all_listed, const ParallelFor& parallel_for) {
-  if (!m.encoded.features) return nullptr;
+FeatureSource<T, Operand> find_features(const RadianceFieldFwd<T>& p,
+                                        const FieldBackwardMemory<T, Operand>& m, const int32_t* samples,
+                                        int64_t n, bool all_listed, const ParallelFor& parallel_for) {
+  if (!m.encoded.features) return {};
   const int64_t width = p.sigma.d_in, axis_stride = grid_scratch(p.grid, n).axis_stride;
-  const bool copies_features = p.features && !all_listed;
+  const bool kept = keeps_features(p);
+  const bool copies = kept && !(all_listed && (p.features || kRoundedRows<Operand>));
+  Operand* const rounded = reinterpret_cast<Operand*>(m.encoded.features);
   parallel_for(n, kFieldGroup, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* position = p.positions + 3 * static_cast<int64_t>(samples[i]);
-      std::copy_n(position, 3, m.positions + 3 * i);
-      if (!p.features) continue;
+      for (int a = 0; a < 3; ++a) m.positions[3 * i + a] = position[a];
+      if (!kept) continue;
       if (m.splits) {
         for (int a = 0; a < 3; ++a) m.grid[a * axis_stride + i] = position[a];
       }
-      if (copies_features) {
+      if (!copies) continue;
+      if (p.features) {
         std::copy_n(p.features + samples[i] * width, width, m.encoded.features + i * width);
+      } else {
+        copy_rounded(p.rounded_features + samples[i] * width, width, rounded + i * width);
       }
     }
   });
-  if (!p.features) {
-    m.encoded.encode(p, m.positions, n, m.encoded.features, parallel_for);
-  } else if (m.splits) {
+  if (!kept) {
+    T* rows = m.splits ? nullptr : m.encoded.features;
+    return m.encoded.template encode<Operand>(p, m.positions, n, rows, parallel_for);
+  }
+  if (m.splits) {
     for (int a = 0; a < 3; ++a)
       std::fill(m.grid + a * axis_stride + n, m.grid + a * axis_stride + padded(n), T(0));
   }
-  return p.features && all_listed ? p.features + samples[0] * width : m.encoded.features;
+  if constexpr (kRoundedRows<Operand>) {
+    if (!p.features) return {nullptr, copies ? rounded : p.rounded_features + samples[0] * width, nullptr, 0};
+  }
+  return {copies ? m.encoded.features : p.features + samples[0] * width, nullptr, nullptr, 0};
 }
 
 // Both networks' passes over `n` listed samples: adds to the sums, whose first n_begun tasks have begun, and
@@ -143,22 +161,23 @@ void forward(const FieldKernels<T, Operand>& k, const RadianceFieldFwd<T>& p,
              const ParallelFor& parallel_for) {
   const FieldForwardMemory<T, Operand> m(p, p.scratch, parallel_for.n_threads(), n_encoded_first(p, p.n));
   const FieldForwardTask<T, Operand> all = m.prepare(k, p, parallel_for);
-  // Samples [first, end) in tasks of `size`; their features from `features` on, or null.
-  const auto run = [&](int64_t first, int64_t end, int64_t size, const T* features) {
+  // Samples [first, end) in tasks of `size`.
+  const auto run = [&](int64_t first, int64_t end, int64_t size, const FeatureSource<T, Operand>& features) {
     for_each_task(ceil_div(end - first, size), parallel_for, [&](int64_t i, int64_t slot) {
       FieldForwardTask<T, Operand> task = all;
       task.scratch = m.buffers + slot * m.buffer_size;
       task.begin = first + i * size;
       task.end = task.begin + size < end ? task.begin + size : end;
-      task.features = features ? features + i * size * p.sigma.d_in : nullptr;
+      task.features = features.from(i * size, p);
       k.forward(task);
     });
   };
-  if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, nullptr);
+  if (m.n_encoded == 0) return run(0, p.n, kFieldGroup, {});
   for (int64_t first = 0; first < p.n; first += m.n_encoded) {
     const int64_t end = first + m.n_encoded < p.n ? first + m.n_encoded : p.n;
-    T* features = p.features ? p.features + first * p.sigma.d_in : m.encoded.features;
-    m.encoded.encode(p, p.positions + 3 * first, end - first, features, parallel_for);
+    T* rows = p.features ? p.features + first * p.sigma.d_in : m.encoded.features;
+    const auto features = m.encoded.template encode<Operand>(p, p.positions + 3 * first, end - first,
+                                                             k.splits ? nullptr : rows, parallel_for);
     run(first, end, kForwardTask, features);
   }
 }

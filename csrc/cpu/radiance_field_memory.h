@@ -13,13 +13,18 @@ constexpr int64_t kTilesPerFieldTask = 32;
 constexpr int64_t kListBlock = 4096;            // samples that are listed at a time
 constexpr int64_t kForwardTask = 4 * kMlpTile;  // samples, where the features are there
 
+template <class T>
+bool keeps_features(const RadianceFieldFwd<T>& p) {
+  return p.features || p.rounded_features;
+}
+
 // Many samples are encoded before the networks see any: a level's entries are then read into the cache once
 // for all of them, where groups would read the whole table, which is larger than the cache, again and again.
 // How many samples that is at a time; 0 if a task had better encode its own. Features that are kept always
 // come first.
 template <class T>
 int64_t n_encoded_first(const RadianceFieldFwd<T>& p, int64_t n) {
-  if (!p.features && (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0)) return 0;
+  if (!keeps_features(p) && (n <= kFieldGroup || p.sigma.d_in % kMlpPad != 0)) return 0;
   return n < kFieldChunk ? n : kFieldChunk;
 }
 
@@ -38,10 +43,16 @@ struct FieldFeatures {
     scratch = grid_scratch;
   }
 
-  void encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n, T* to,
-              const ParallelFor& parallel_for) const {
-    const GridEncodeFwd<T> grid{positions, p.table, to, scratch, n, p.table_type, p.grid};
+  // To `rows`, or to the levels in the scratch if that is null.
+  template <class Operand>
+  FeatureSource<T, Operand> encode(const RadianceFieldFwd<T>& p, const T* positions, int64_t n, T* rows,
+                                   const ParallelFor& parallel_for) const {
+    static_assert(kFieldChunk <= kGridChunk);  // all levels are in the scratch at once
+    const GridEncodeFwd<T> grid{positions, p.table, rows, scratch, n, p.table_type, p.grid};
     grid_encode_fwd_cpu(grid, parallel_for);
+    if (rows) return {rows, nullptr, nullptr, 0};
+    const GridScratch layout = grid_scratch(p.grid, n);
+    return {nullptr, nullptr, scratch + layout.features, layout.level_stride};
   }
 };
 

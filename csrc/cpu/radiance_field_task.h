@@ -66,13 +66,34 @@ int64_t field_buffers_size(const RadianceFieldFwd<T>& p) {
   return aligned_count(memory.needed());
 }
 
+// Whether kernels with these operands keep features rounded for the backward pass, and read them so.
+template <class Operand>
+constexpr bool kRoundedRows = std::is_same_v<Operand, BFloat16>;
+
+// Where a task finds the grid's features of its samples; all null: it encodes them.
+template <class T, class Operand>
+struct FeatureSource {
+  const T* rows;           // [, padded grid outputs]
+  const Operand* rounded;  // the same, whole pads of operands
+  const T* levels;         // [n_levels][level_stride], readable up to whole vectors
+  int64_t level_stride;
+
+  explicit operator bool() const { return rows || rounded || levels; }
+  // The same from a later sample on.
+  FeatureSource from(int64_t sample, const RadianceFieldFwd<T>& p) const {
+    const int64_t at = sample * mlp_padded(p.sigma.d_in);
+    return {rows ? rows + at : nullptr, rounded ? rounded + at : nullptr,
+            levels ? levels + sample * p.grid.n_features : nullptr, level_stride};
+  }
+};
+
 template <class T, class Operand = T>
 struct FieldForwardTask {
   const RadianceFieldFwd<T>* p;
   PackedMlp<T, Operand> sigma, color;
   T* scratch;  // of FieldForwardBuffers, finite
   int64_t begin, end;
-  const T* features;  // [, grid outputs] of sample `begin` and on; or null
+  FeatureSource<T, Operand> features;  // of sample `begin` and on
 };
 
 // Entries [begin, end) of the list of samples that have a gradient.
@@ -85,8 +106,8 @@ struct FieldBackwardTask {
   T* grad_features;  // out, likewise: [, grid outputs]; unless there are grad_levels
   T* scratch;        // of FieldBackwardBuffers, finite
   int64_t begin, end;
-  const T* features;  // likewise: [, grid outputs]; or null
-  T* grad_levels;     // out, likewise: [n_levels][level_stride], zero up to whole vectors; or null
+  FeatureSource<T, Operand> features;  // likewise
+  T* grad_levels;  // out, likewise: [n_levels][level_stride], zero up to whole vectors; or null
   int64_t level_stride;
 };
 
@@ -97,7 +118,7 @@ struct FieldKernels {
   void (*fold)(const MlpFoldTask<T>&);
   void (*fold_grad)(const MlpFoldGradTask<T>&);
   bool rounds;  // operands
-  bool splits;  // gradients of features into levels, as the grid's kernels of the same machine take them
+  bool splits;  // features and their gradients are level by level, as in the grid's kernels of the machine
 };
 
 template <class T>

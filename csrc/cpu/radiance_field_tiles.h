@@ -1,6 +1,7 @@
 // The fused radiance field over ranges of samples, for one instruction set. Included by each unit that has
 // one, with its Encode: run(p, axes, n, features, stride) writes the grid's features of n positions, and, if
-// kSplits, split(grid, grad, n, levels, level_stride) rearranges the gradients of n samples' features.
+// kSplits, split(grid, grad, n, levels, level_stride) rearranges the gradients of n samples' features and
+// join(grid, levels, level_stride, n, rows, memory, to) makes a tile of operands of features.
 #pragma once
 #include "conditioned_mlp_tiles.h"
 #include "radiance_field_task.h"
@@ -33,25 +34,67 @@ const int32_t* gather_index(const int32_t* index, int n, int rows, const SampleA
   return to;
 }
 
+// The first n features of a source as a tile of operands, zero behind them. `memory` and `to` are memory for
+// them as they are, which levels leave there unless they are rounded on the way, and as operands.
+template <class S, class Encode>
+MlpOperands<S> feature_operands(const RadianceFieldFwd<typename S::T>& p,
+                                const FeatureSource<typename S::T, MlpOperand<S>>& from, int n, int rows,
+                                typename S::T* memory, MlpOperand<S>* to) {
+  const int width = mlp_padded(p.sigma.d_in);
+  if (from.rounded) {
+    if (n == rows) return {from.rounded, width};
+    std::copy_n(from.rounded, n * width, to);
+    std::memset(static_cast<void*>(to + n * width), 0, sizeof(*to) * (rows - n) * width);
+    return {to, width};
+  }
+  if constexpr (Encode::kSplits) {
+    if (from.levels)
+      return Encode::template join<S>(p.grid, from.levels, from.level_stride, n, rows, memory, to);
+  }
+  return tile_operands<S>(from.rows, width, n, width, Padding::kWanted, to, rows);
+}
+
+// The same in the forward pass, for n samples from `first` on; leaves them where it keeps them, if anywhere.
+template <class S, class Encode>
+MlpOperands<S> kept_feature_operands(const RadianceFieldFwd<typename S::T>& p,
+                                     const FeatureSource<typename S::T, MlpOperand<S>>& from,
+                                     const FieldBuffers<typename S::T, MlpOperand<S>>& b, int64_t first,
+                                     int n, int rows) {
+  using T = typename S::T;
+  const int width = mlp_padded(p.sigma.d_in);
+  T* memory = p.features ? p.features + first * width : b.features;
+  BFloat16* rounded = p.rounded_features ? p.rounded_features + first * width : nullptr;
+  if constexpr (kRoundedRows<MlpOperand<S>>) {
+    const bool in_place = rounded && n == rows;
+    const auto x = feature_operands<S, Encode>(p, from, n, rows, memory, in_place ? rounded : b.inputs[0]);
+    if (rounded && !in_place) std::copy_n(x.data, n * width, rounded);
+    return x;
+  } else {
+    const auto x = feature_operands<S, Encode>(p, from, n, rows, memory, b.inputs[0]);
+    const T* exact = from.levels ? memory : from.rows;
+    for (int i = 0; rounded && i < n * width; ++i) rounded[i] = round_bfloat16(static_cast<float>(exact[i]));
+    return x;
+  }
+}
+
 // A tile's inputs of both networks.
 template <class S>
 struct FieldInputs {
   MlpOperands<S> features, code;
 };
 
-// Both networks on n samples of a tile: leaves the code and the colours before their activation in the
+// Both networks on a tile of features: leaves the code and the colours before their activation in the
 // buffers.
 template <class S>
 FieldInputs<S> field_forward_tile(const RadianceFieldFwd<typename S::T>& p,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& sigma,
                                   const PackedMlp<typename S::T, MlpOperand<S>>& color,
                                   const FieldBuffers<typename S::T, MlpOperand<S>>& b,
-                                  const typename S::T* features, const int32_t* conditions,
-                                  const int32_t* views, int n, int rows) {
-  const int code_stride = mlp_padded(p.sigma.d_out), width = mlp_padded(p.sigma.d_in);
-  FieldInputs<S> in;
-  in.features = tile_operands<S>(features, width, n, width, Padding::kWanted, b.inputs[0], rows);
-  mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, in.features.data, in.features.stride,
+                                  const MlpOperands<S>& features, const int32_t* conditions,
+                                  const int32_t* views, int rows) {
+  const int code_stride = mlp_padded(p.sigma.d_out);
+  FieldInputs<S> in{features, {}};
+  mlp_forward_tile<S>(sigma, {sigma.folded(), conditions, p.sigma.d_in}, features.data, features.stride,
                       b.sigma_hidden, b.code, code_stride, rows);
   in.code =
       tile_operands<S>(b.code + 1, code_stride, rows, p.color.d_in, Padding::kUnread, b.inputs[1], rows);
@@ -68,23 +111,23 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
   const RadianceFieldFwd<T>& p = *task.p;
   Scratch<T> memory(task.scratch);
   const FieldForwardBuffers<T, MlpOperand<S>> b(p, memory);
-  const int feature_stride = mlp_padded(p.sigma.d_in), code_stride = mlp_padded(p.sigma.d_out);
+  const int code_stride = mlp_padded(p.sigma.d_out);
   int32_t conditions[A::kTile], views[A::kTile];
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
-    const T* features = b.features;
-    if (task.features) {
-      features = task.features + (group - task.begin) * feature_stride;
-    } else {
+    FeatureSource<T, MlpOperand<S>> features = task.features.from(group - task.begin, p);
+    if (!features) {
       encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
+      features.rows = b.features;
     }
     for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       const auto sample_at = [&](int m) { return first + m; };
-      field_forward_tile<S>(p, task.sigma, task.color, b, features + tile * feature_stride,
+      const MlpOperands<S> x = kept_feature_operands<S, Encode>(p, features.from(tile, p), b, first, n, rows);
+      field_forward_tile<S>(p, task.sigma, task.color, b, x,
                             gather_index(p.cond_index, n, rows, sample_at, conditions),
-                            gather_index(p.view_index, n, rows, sample_at, views), n, rows);
+                            gather_index(p.view_index, n, rows, sample_at, views), rows);
       for (int m = 0; m < n; ++m) {
         p.sigmas[first + m] = clamp_log_density(b.code[m * code_stride] + p.density_bias);
       }
@@ -134,7 +177,7 @@ void density_delta(const RadianceFieldBwd<typename S::T>& p,
 template <class S, class SampleAt>
 void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& task,
                          const FieldBackwardBuffers<typename S::T, MlpOperand<S>>& b,
-                         const typename S::T* features, typename S::T* grad_features, int n, int rows,
+                         const MlpOperands<S>& features, typename S::T* grad_features, int n, int rows,
                          const SampleAt& sample_at) {
   using T = typename S::T;
   const RadianceFieldBwd<T>& p = *task.p;
@@ -142,7 +185,7 @@ void field_backward_tile(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   const int32_t* conditions = gather_index(p.fwd.cond_index, n, rows, sample_at, condition_of);
   const int32_t* views = gather_index(p.fwd.view_index, n, rows, sample_at, view_of);
   const FieldInputs<S> in = field_forward_tile<S>(p.fwd, task.sigma.forward, task.color.forward, b, features,
-                                                  conditions, views, n, rows);
+                                                  conditions, views, rows);
   color_delta<S>(p, b, n, rows, sample_at);
   // The gradient of the code lands one column to the right; a row's last, of padding, is overwritten by the
   // log density of the next.
@@ -164,22 +207,23 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
   const int width = mlp_padded(p.sigma.d_in), n_features = p.sigma.d_in;
   for (int64_t group = task.begin; group < task.end; group += kFieldGroup) {
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
-    const T* features = b.features;
-    if (task.features) {
-      features = task.features + group * width;
-    } else {
+    FeatureSource<T, MlpOperand<S>> features = task.features.from(group, p);
+    if (!features) {
       const auto sample_at = [&](int i) { return static_cast<int64_t>(task.samples[group + i]); };
       encode_group<Encode>(p, b, n_group, sample_at);
       for (int i = 0; i < n_group; ++i) {
         for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
       }
+      features.rows = b.features;
     }
     for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
       const int n = std::min(A::kTile, n_group - tile), rows = tile_rows<S>(n);
       T* grad_features = task.grad_features + first * n_features;
       const bool in_place = !task.grad_levels && n == rows && n_features % kMlpPad == 0;
-      field_backward_tile<S>(task, b, features + tile * width, in_place ? grad_features : b.grad_x, n, rows,
+      const MlpOperands<S> x =
+          feature_operands<S, Encode>(p, features.from(tile, p), n, rows, b.features, b.inputs[0]);
+      field_backward_tile<S>(task, b, x, in_place ? grad_features : b.grad_x, n, rows,
                              [&](int m) { return static_cast<int64_t>(task.samples[first + m]); });
       if constexpr (Encode::kSplits) {
         if (task.grad_levels) {

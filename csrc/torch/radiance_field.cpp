@@ -15,7 +15,23 @@ namespace nerfad {
 namespace {
 
 constexpr const char* kOp = "radiance_field";
-constexpr int kFeaturesPad = 16;  // the networks' kernels take whole vectors
+
+// What the number of features is divided by if they are kept: the networks' kernels take whole vectors.
+int features_pad(bool bfloat16) { return bfloat16 ? 32 : 16; }
+
+ScalarType features_type(const Tensor& positions, bool bfloat16) {
+  return bfloat16 ? ScalarType::BFloat16 : positions.scalar_type();
+}
+
+// The backward pass only reads them.
+template <class T>
+void set_features(RadianceFieldFwd<T>& p, const Tensor& features, bool bfloat16) {
+  if (bfloat16) {
+    p.rounded_features = static_cast<BFloat16*>(features.data_ptr());
+  } else {
+    p.features = static_cast<T*>(features.data_ptr());
+  }
+}
 
 std::tuple<Tensor, Tensor, Tensor> radiance_field_fwd(
     const Tensor& positions, const Tensor& table, std::vector<int64_t> grid, const Tensor& sigma_params,
@@ -28,17 +44,18 @@ std::tuple<Tensor, Tensor, Tensor> radiance_field_fwd(
   Tensor sigmas = torch::stable::new_empty(positions, {positions.size(0)});
   Tensor rgbs = torch::stable::new_empty(positions, {positions.size(0), 3});
   const bool on_cpu = !positions.is_cuda() && !emulating();
-  STD_TORCH_CHECK(!keeps_features || (on_cpu && shapes.sigma.d_in % kFeaturesPad == 0), kOp,
+  STD_TORCH_CHECK(!keeps_features || (on_cpu && shapes.sigma.d_in % features_pad(bfloat16) == 0), kOp,
                   ": features are kept on the CPU only, and only if their number is a multiple of ",
-                  kFeaturesPad);
+                  features_pad(bfloat16));
   const int64_t n_kept = keeps_features ? positions.size(0) : 0;
-  Tensor features = torch::stable::new_empty(positions, {n_kept, shapes.sigma.d_in});
+  Tensor features =
+      torch::stable::new_empty(positions, {n_kept, shapes.sigma.d_in}, features_type(positions, bfloat16));
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     RadianceFieldFwd<T> p = field_params<T>(in, shapes);
     p.sigmas = sigmas.mutable_data_ptr<T>();
     p.rgbs = rgbs.mutable_data_ptr<T>();
-    if (n_kept > 0) p.features = features.mutable_data_ptr<T>();
+    if (n_kept > 0) set_features(p, features, bfloat16);
     int64_t size;
     if (!on_cpu) {
       void* cuda_size = cuda_symbol("radiance_field_fwd_scratch", positions);
@@ -70,7 +87,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
       .shape(grad_rgbs, "grad_rgbs", {n, 3})
       .same_dtype(grad_rgbs, "grad_rgbs")
       .shape(features, "features", {features.size(0) > 0 ? n : 0, shapes.sigma.d_in})
-      .same_dtype(features, "features");
+      .dtype(features, "features", features_type(positions, bfloat16));
   Tensor grad_positions = torch::stable::new_zeros(positions, {needs_positions ? n : 0, 3});
   Tensor grad_table = torch::stable::new_empty(
       positions, {needs_table ? shapes.grid.n_entries() : 0, shapes.grid.n_features});
@@ -82,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> radiance_field_bwd(
     using T = decltype(zero);
     RadianceFieldBwd<T> p{};
     p.fwd = field_params<T>(in, shapes);
-    if (features.size(0) > 0) p.fwd.features = const_cast<T*>(features.const_data_ptr<T>());
+    if (features.size(0) > 0) set_features(p.fwd, features, bfloat16);
     p.grad_sigmas = grad_sigmas.const_data_ptr<T>();
     p.grad_rgbs = grad_rgbs.const_data_ptr<T>();
     p.grad_positions = needs_positions ? grad_positions.mutable_data_ptr<T>() : nullptr;

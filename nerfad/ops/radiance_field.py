@@ -39,9 +39,9 @@ def radiance_field(
         \sigma_i = e^{clamp(h_{i,0} + density\_bias, -15, 15)},\quad
         rgb_i = mlp_c(h_{i,1:}, v_{r(i)})
 
-    The forward pass keeps the encoded features for the backward pass where the CPU computes both; the rest is
-    recomputed. The backward pass leaves out samples whose gradients are all zero, as those behind an early
-    stop are: their contributions are exactly zero.
+    The forward pass keeps the encoded features for the backward pass where the CPU computes both, rounded if
+    the networks round them; the rest is recomputed. The backward pass leaves out samples whose gradients are
+    all zero, as those behind an early stop are: their contributions are exactly zero.
 
     Args:
         positions: [n, 3] float32 (float64 on the CPU) in [0, 1]; values outside are clamped.
@@ -97,7 +97,7 @@ def radiance_field(
     keeps_features = (
         differentiates
         and not (positions.is_cuda or _backend.is_emulating())
-        and grid_spec.n_outputs % 16 == 0  # as the kernels read them
+        and grid_spec.n_outputs % (32 if bfloat16 else 16) == 0  # as the kernels read them
     )
     direct = differentiates and not torch.compiler.is_compiling()
     return (_Direct.apply if direct else _native.ops().radiance_field_fwd)(
@@ -120,8 +120,9 @@ def mlp_numbers(spec: MLPSpec) -> list[int]:
 
 
 def _fake_fwd(positions, *args):
-    n, d_in, keeps_features = positions.shape[0], args[3][0], args[-1]
-    features = positions.new_empty((n if keeps_features else 0, d_in))
+    n, d_in, (bfloat16, keeps_features) = positions.shape[0], args[3][0], args[-2:]
+    dtype = torch.bfloat16 if bfloat16 else positions.dtype
+    features = positions.new_empty((n if keeps_features else 0, d_in), dtype=dtype)
     return positions.new_empty((n,)), positions.new_empty((n, 3)), features
 
 

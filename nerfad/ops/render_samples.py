@@ -131,10 +131,12 @@ def _backward(ctx, *grads):
     )
     needs_positions, needs_table = ctx.needs_input_grad[:2]
     sample_cond = None if cond_index is None else cond_index[ray_indices]
+    dtype = torch.bfloat16 if ctx.bfloat16 else positions.dtype
+    no_features = positions.new_empty((0, ctx.sigma[0]), dtype=dtype)
     grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = ops.radiance_field_bwd(
         *(grad_sigmas, grad_rgbs, positions, table, ctx.grid, sigma_params, ctx.sigma, color_params),
         *(ctx.color, views, ray_indices, cond, sample_cond, ctx.density_bias, ctx.bfloat16),
-        *(positions.new_empty((0, ctx.sigma[0])), needs_positions, needs_table),
+        *(no_features, needs_positions, needs_table),
     )
     return (
         *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),

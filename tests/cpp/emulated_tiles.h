@@ -58,7 +58,8 @@ struct MlpArithmetic<PortablePairs> {
     for (int i = 0; i < 32; ++i) mask |= static_cast<RowMask>(widen(row.operands[i]) > 0) << i;
     return mask;
   }
-  static Row keep(RowMask mask, Row row) {
+  static Row round_row_where(RowMask mask, V low, V high) {
+    Row row = round_row(low, high);
     for (int i = 0; i < 32; ++i) row.operands[i] = mask >> i & 1 ? row.operands[i] : BFloat16{0};
     return row;
   }
@@ -90,11 +91,9 @@ struct MlpArithmetic<PortablePairs> {
   }
   static Row first_pairs(const Row& low, const Row& high) { return ordered_from(0, low, high); }
   static Row last_pairs(const Row& low, const Row& high) { return ordered_from(16, low, high); }
-  static void transpose(Row (&rows)[16]) {
-    Row from[16];
-    std::copy(rows, rows + 16, from);
-    for (int i = 0; i < 16; ++i) {
-      for (int j = 0; j < 32; ++j) rows[i].operands[j] = from[j / 2].operands[2 * i + j % 2];
+  static void load_columns(const Operand* from, int64_t stride, Row (&rows)[8]) {
+    for (int i = 0; i < 8; ++i) {
+      for (int j = 0; j < 32; ++j) rows[i].operands[j] = from[j * stride + i];
     }
   }
 };

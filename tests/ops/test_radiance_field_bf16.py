@@ -1,12 +1,17 @@
 """radiance_field with bfloat16 operands: the reference's rounding on every instruction set, and float64."""
 
+import dataclasses
+
 import pytest
 import torch
 from test_radiance_field import FIELDS, GRID, LEAVES, gradients, make_grads, make_inputs
 
 from nerfad import _native, ops
 from nerfad.ops import radiance_field
+from nerfad.ops.radiance_field import grid_numbers, mlp_numbers
 from nerfad.ops.reference import radiance_field as reference
+
+PER_SAMPLE = ("positions", "ray_indices", "cond_index")
 
 
 def kernels_in_bf16(**inputs):
@@ -100,6 +105,45 @@ def test_results_do_not_depend_on_the_number_of_threads():
     torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+# Kept features are what the networks multiply, on every instruction set; without them, vectors read the
+# features level by level.
+@pytest.mark.parametrize("n_features", [2, 4])
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_the_backward_pass_is_the_same_whether_features_are_kept_or_not(isa, share, n_features):
+    grid, *networks = FIELDS["the bench's networks"]
+    grid = dataclasses.replace(grid, n_levels=32 // n_features, n_features=n_features)
+    inputs = make_inputs((grid, *networks), n=1000)
+    grads = make_grads(inputs, share=share)
+    sigma, color = (inputs[k] for k in ("sigma_spec", "color_spec"))
+    field = (
+        *(inputs["positions"], inputs["table"], grid_numbers(grid), inputs["sigma_params"]),
+        *(mlp_numbers(sigma), inputs["color_params"], [15, 16, *mlp_numbers(color)[2:]]),
+        *(inputs[k] for k in ("views", "ray_indices", "cond", "cond_index", "density_bias")),
+        True,
+    )
+    *_, kept = _native.ops().radiance_field_fwd(*field, True)
+    assert torch.equal(kept, ops.grid_encode(inputs["positions"], inputs["table"], grid).bfloat16())
+    results = [
+        _native.ops().radiance_field_bwd(*grads, *field, features, True, True)
+        for features in (kept, kept[:0])
+    ]
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_many_samples_are_what_few_are(isa, precision):
+    inputs = make_inputs(FIELDS["the bench's networks"], n=1001)
+    parts = [
+        radiance_field(
+            **{k: v[i : i + 600] if k in PER_SAMPLE else v for k, v in inputs.items()}, precision=precision
+        )
+        for i in (0, 600)
+    ]
+    for whole, *pieces in zip(radiance_field(**inputs, precision=precision), *parts, strict=True):
+        assert torch.equal(whole, torch.cat(pieces))
 
 
 def test_dense_samples_have_finite_gradients(isa):

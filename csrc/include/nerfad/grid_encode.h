@@ -46,7 +46,7 @@ template <class T>
 struct GridEncodeFwd {
   const T* positions;  // [n, n_dims], clamped to [0, 1]
   const void* table;   // [n_entries, n_features] of table_type
-  T* features;         // out [n, n_levels * n_features]
+  T* features;         // out [n, n_levels * n_features]; null: they stay in scratch (vectors, GridScratch)
   T* scratch;          // CPU: grid_encode_fwd_scratch() elements; unused on CUDA
   int64_t n;
   TableType table_type;

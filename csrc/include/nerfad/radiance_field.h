@@ -9,6 +9,7 @@
 
 #include "nerfad/conditioned_mlp.h"
 #include "nerfad/grid_encode.h"
+#include "nerfad/half.h"
 #include "nerfad/hd.h"
 #include "nerfad/parallel.h"
 
@@ -38,7 +39,10 @@ struct RadianceFieldFwd {
   MlpShape color;  // d_in = sigma.d_out - 1; the view is its condition; d_out is 3
   T density_bias;
   MlpPrecision precision;  // of the networks; kFloat32 if T is double
-  T* features = nullptr;   // CPU: [n, grid outputs], out for the backward pass, where it is in; or null
+  // CPU: [n, grid outputs], out for the backward pass, where it is in; the second one, whose width is a
+  // multiple of 32, where the networks round what they multiply. Either or both null.
+  T* features = nullptr;
+  BFloat16* rounded_features = nullptr;
 
   // The two networks as the conditioned MLP's kernels take them, without samples.
   NERFAD_HD ConditionedMlpFwd<T> sigma_net() const {
