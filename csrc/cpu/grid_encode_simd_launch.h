@@ -70,18 +70,8 @@ void encode_chunk(const GridEncodeFwd<float>& p, const GridScratch& layout, cons
                                 level < p.cells.n_levels ? &p.cells : nullptr, gathered, axes, n, features);
   });
   for_each_range(p.features ? p.n : 0, kBlock, parallel_for, [&](int64_t first, int64_t n) {
-    float* out = p.features + first * n_levels * F;
-#if defined(__AVX512F__)
-    if constexpr (F <= 4) {
-      const float* levels = p.scratch + layout.features + first * F;
-      return transpose_levels<F>(levels, layout.level_stride, n_levels, n, out, n_levels * F);
-    }
-#endif
-    for (int64_t i = first; i < first + n; ++i) {
-      const float* in = p.scratch + layout.features + i * F;
-      for (int l = 0; l < n_levels; ++l, out += F, in += layout.level_stride)
-        std::memcpy(out, in, F * sizeof(float));
-    }
+    join_levels<F>(p.scratch + layout.features + first * F, layout.level_stride, n_levels, n,
+                   p.features + first * n_levels * F);
   });
 }
 

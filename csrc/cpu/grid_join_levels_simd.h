@@ -1,30 +1,12 @@
-// A grid's features from level by level to sample by sample, for the networks' tiles; compiled once per
-// instruction set, hence the anonymous namespace.
+// A grid's features from level by level to rounded rows of samples, as the networks' tiles multiply them;
+// compiled once per instruction set, hence the anonymous namespace.
 #pragma once
 #include <cstring>
 
-#include "grid_transpose_simd.h"
 #include "mlp_arithmetic.h"
-#include "nerfad/grid_encode.h"
 
 namespace nerfad {
 namespace {
-
-// Levels [n_levels][level_stride], readable up to whole vectors, to rows [n, grid outputs].
-[[maybe_unused]] void join_levels(const GridShape& grid, const float* levels, int64_t level_stride, int n,
-                                  float* rows) {
-  const int n_features = grid.n_features, width = grid.n_outputs();
-#if defined(__AVX512F__)
-  if (n_features == 1) return transpose_levels<1>(levels, level_stride, grid.n_levels, n, rows, width);
-  if (n_features == 2) return transpose_levels<2>(levels, level_stride, grid.n_levels, n, rows, width);
-  if (n_features == 4) return transpose_levels<4>(levels, level_stride, grid.n_levels, n, rows, width);
-#endif
-  for (int l = 0; l < grid.n_levels; ++l) {
-    const float* from = levels + l * level_stride;
-    for (int i = 0; i < n; ++i)
-      std::memcpy(rows + i * width + l * n_features, from + i * n_features, n_features * sizeof(float));
-  }
-}
 
 // Two features of each level, rounded on the way: a tile [rows, stride] of operands, zero behind n samples
 // and behind the levels. 16 levels of 16 samples are a block of pairs.

@@ -1,11 +1,13 @@
 // Features from level by level to sample by sample, a line of 64 bytes at a time.
 #pragma once
-#include "grid_floats.h"
+#include <cstring>
 
-#if defined(__AVX512F__)
+#include "grid_floats.h"
 
 namespace nerfad {
 namespace {
+
+#if defined(__AVX512F__)
 
 // 16 / F rows of 16 / F units of F floats: exchanges rows and columns.
 template <int F>
@@ -50,7 +52,20 @@ void transpose_levels(const float* levels, int64_t level_stride, int n_levels, i
   }
 }
 
+#endif
+
+// The same to dense rows, for any F and instruction set.
+template <int F>
+void join_levels(const float* levels, int64_t level_stride, int n_levels, int64_t n, float* rows) {
+#if defined(__AVX512F__)
+  if constexpr (F <= 4) return transpose_levels<F>(levels, level_stride, n_levels, n, rows, n_levels * F);
+#endif
+  for (int64_t i = 0; i < n; ++i) {
+    const float* from = levels + i * F;
+    for (int l = 0; l < n_levels; ++l, rows += F, from += level_stride)
+      std::memcpy(rows, from, F * sizeof(float));
+  }
+}
+
 }  // namespace
 }  // namespace nerfad
-
-#endif

@@ -3,6 +3,7 @@
 #include "grid_encode_tile_simd.h"
 #include "grid_join_levels_simd.h"
 #include "grid_split_levels_simd.h"
+#include "grid_transpose_simd.h"
 #include "nerfad/radiance_field.h"
 
 namespace nerfad {
@@ -25,13 +26,21 @@ struct VectorEncode {
         return {to, stride};
       }
     }
-    join_levels(grid, levels, level_stride, n, memory);
+    with_features(grid, [&](auto f) {
+      join_levels<decltype(f)::value>(levels, level_stride, grid.n_levels, n, memory);
+    });
     return tile_operands<S>(memory, width, n, width, Padding::kWanted, to, rows);
   }
   static void split(const GridShape& grid, const float* grad, int n, float* levels, int64_t level_stride) {
-    const auto run = [&](auto f) {
+    with_features(grid, [&](auto f) {
       split_levels<decltype(f)::value>(grad, grid.n_levels, n, levels, level_stride);
-    };
+    });
+  }
+
+ private:
+  // Calls run(integral constant) with the number of features of a level.
+  template <class Run>
+  static void with_features(const GridShape& grid, const Run& run) {
     if (grid.n_features == 1) return run(std::integral_constant<int, 1>{});
     if (grid.n_features == 2) return run(std::integral_constant<int, 2>{});
     if (grid.n_features == 4) return run(std::integral_constant<int, 4>{});

@@ -86,6 +86,13 @@ class PointIdentity(nn.Module):
             self._held_maps = None
 
 
+def lattice_vertices(resolution: int, index: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Positions [m, 3] in the unit box of vertices int64 [m] of a lattice, x changing fastest."""
+    side = resolution + 1
+    axes = [index % side, index // side % side, index // side**2]
+    return torch.stack(axes, 1).to(dtype) / resolution
+
+
 class BakedIdentity(nn.Module):
     """The projection of f_id on a lattice of (resolution + 1)^3 vertices over the box, interpolated linearly.
 
@@ -168,12 +175,6 @@ class BakedIdentity(nn.Module):
         """For symmetry with the point form: a lattice is held already."""
         yield
 
-    def vertices(self, index: Tensor) -> Tensor:
-        """Positions [m, 3] of vertices int64 [m], x changing fastest."""
-        side = self.resolution + 1
-        axes = [index % side, index // side % side, index // side**2]
-        return torch.stack(axes, 1).to(self.table.dtype) / self.resolution
-
     @torch.no_grad()
     def bake(self, inside: Callable[[Tensor], Tensor] | None = None) -> None:
         """Renew the lattice.
@@ -184,12 +185,12 @@ class BakedIdentity(nn.Module):
         """
         index = torch.arange((self.resolution + 1) ** 3, device=self.table.device)
         if inside is not None:
-            index = index[inside(self.vertices(index))]
+            index = index[inside(self._vertices(index))]
         levels = self._levels(self.table)
         with self.points.held():
             read = self.points.reader()
             for chunk in index.split(BAKE_CHUNK):
-                values = read(self.vertices(chunk), None, None)[0]
+                values = read(self._vertices(chunk), None, None)[0]
                 levels[:, chunk] = values.view(len(chunk), len(levels), -1).transpose(0, 1)
 
     def pull_back(self) -> None:
@@ -205,13 +206,16 @@ class BakedIdentity(nn.Module):
         try:
             read = self.points.reader()
             for chunk in index.split(BAKE_CHUNK):
-                values = read(self.vertices(chunk), None, None)[0]
+                values = read(self._vertices(chunk), None, None)[0]
                 values.backward(grads[:, chunk].transpose(0, 1).reshape(values.shape))
         finally:
             self.points._held_maps = None
         if leaf.grad is not None:
             maps.backward(leaf.grad)
         self.table.grad = None
+
+    def _vertices(self, index: Tensor) -> Tensor:
+        return lattice_vertices(self.resolution, index, self.table.dtype)
 
     def _levels(self, table: Tensor) -> Tensor:
         """View [n_levels, (resolution + 1)^3, n_features] of a table; its levels are padded to eights."""

@@ -1,11 +1,11 @@
-"""Where in the box a field hears speech at all.
+r"""Where in the box a field hears speech at all.
 
 Section 2.1 splits the face into what speech moves and what it does not, but a field that is given the speech
 at every point learns whatever happens to go along with it in the clip. So half of the first layer's units
 hear the speech, and a dense level behind the grid's holds how still a point is, g in [0, 1]:
 
 .. math::
-    h_{speech} = \\mathrm{ReLU}(W x + W_c c - B g(x)), \\quad h_{rest} = \\mathrm{ReLU}(W x + W_b c_{rest})
+    h_{speech} = \mathrm{ReLU}(W x + W_c c - B g(x)), \quad h_{rest} = \mathrm{ReLU}(W x + W_b c_{rest})
 
 With g = 1 the first half is shut, whatever is said. To the kernels g is one more input, -B one more weight.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nerfad.models.identity_lattice import lattice_vertices
 from nerfad.nn import ConditionedMLP
 from nerfad.ops import GridSpec
 
@@ -50,11 +51,8 @@ class SpeechGate(nn.Module):
     @property
     def vertices(self) -> Tensor:
         """Positions [m, 3] of the vertices in the unit box, x changing fastest."""
-        ticks = (
-            torch.arange(self.spec.resolutions[0] + 1, device=self.table.device) / self.spec.resolutions[0]
-        )
-        z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
-        return torch.stack([x, y, z], -1).reshape(-1, 3)
+        resolution = self.spec.resolutions[0]
+        return lattice_vertices(resolution, torch.arange((resolution + 1) ** 3, device=self.table.device))
 
     @torch.no_grad()
     def close(self, stillness: Tensor) -> None:

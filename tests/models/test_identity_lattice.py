@@ -8,7 +8,7 @@ from small_identity import HEARING, SMALL, encoder, points, references
 from toy_head import draw, fit, make_renderer, make_toy_head, mean_psnr
 
 from nerfad.config import ConfigError
-from nerfad.models.identity_lattice import BakedIdentity, PointIdentity
+from nerfad.models.identity_lattice import BakedIdentity, PointIdentity, lattice_vertices
 
 
 def point_form(**changes) -> PointIdentity:
@@ -66,7 +66,7 @@ def test_bakes_again_only_where_it_is_told_to():
         point.encoder.projection.bias.add_(1.0)
     baked.bake(lambda p: p[:, 0] < 0.3)
     change = baked._levels(baked.table.detach() - before).permute(1, 0, 2).flatten(1)
-    low = baked.vertices(torch.arange(125))[:, 0] < 0.3
+    low = lattice_vertices(baked.resolution, torch.arange(125))[:, 0] < 0.3
     torch.testing.assert_close(change[low], torch.ones(50, 16), rtol=1e-4, atol=1e-4)
     assert not change[~low].any()
 
