@@ -29,8 +29,12 @@ class Renderer {
     while (n_slots_ < kRenderSlots && admit(n_slots_)) ++n_slots_;
     while (n_slots_ > 0) {
       take_samples();
-      if (!cached_) Encode::run(p_, b_, n_samples_);
-      for (int first = 0; first < n_samples_; first += A::kTile) evaluate(first);
+      if (cached_) {
+        evaluate<A::kTile>();
+      } else {
+        Encode::run(p_, b_, n_samples_);
+        evaluate<kMlpTile>();
+      }
       integrate();
       go_on();
       retire();
@@ -161,27 +165,34 @@ class Renderer {
     for (int i = first; i < std::min(end, n_samples_); ++i) prefetch_cached(p_, samples_.cached[i] + 1);
   }
 
-  // Runs both networks on the tile of samples from `first` on.
-  void evaluate(int first) {
+  // Runs both networks on the round's samples, kRows at a time. Few, where samples are encoded: the tile's
+  // layers would drive from the L1 cache what the encoder comes back to. A constant, so that the loops over a
+  // tile need not end anywhere else.
+  template <int kRows>
+  void evaluate() {
+    for (int first = 0; first < n_samples_; first += kRows) evaluate_tile<kRows>(first);
+  }
+
+  template <int kRows>
+  void evaluate_tile(int first) {
     const int n_features = p_.sigma.d_in, code_stride = mlp_padded(p_.sigma.d_out);
     const int rgb_stride = mlp_padded(p_.color.d_out);
-    const int rows = tile_rows<S>(std::min(A::kTile, n_samples_ - first));
     MlpOperand<S>* const inputs = operands(b_.layers[2]);
-    const MlpOperands<S> features = cached_
-                                        ? cached_operands<S>(p_, samples_.cached + first, rows, inputs)
-                                        : tile_operands<S>(b_.features + first * n_features, n_features, rows,
-                                                           n_features, Padding::kUnread, inputs, rows);
-    if (cached_) prefetch_next(first, first + rows / 2);
+    const MlpOperands<S> features =
+        cached_ ? cached_operands<S>(p_, samples_.cached + first, kRows, inputs)
+                : tile_operands<S>(b_.features + first * n_features, n_features, kRows, n_features,
+                                   Padding::kUnread, inputs, kRows);
+    if (cached_) prefetch_next(first, first + kRows / 2);
     mlp_forward_tile<S>(task_.sigma, {task_.sigma.folded(), nullptr, n_features}, features.data,
-                        features.stride, hidden_, b_.code, code_stride, rows);
-    if (cached_) prefetch_next(first + rows / 2, first + rows);
+                        features.stride, hidden_, b_.code, code_stride, kRows);
+    if (cached_) prefetch_next(first + kRows / 2, first + kRows);
     const MlpOperands<S> code =
-        tile_operands<S>(b_.code + 1, code_stride, rows, p_.n_code(), Padding::kUnread, inputs, rows);
+        tile_operands<S>(b_.code + 1, code_stride, kRows, p_.n_code(), Padding::kUnread, inputs, kRows);
     mlp_forward_tile<S>(task_.color, {b_.view_bias, samples_.slot + first, p_.n_code()}, code.data,
-                        code.stride, hidden_, b_.rgb, rgb_stride, rows);
-    for (int m = 0; m < rows; ++m) samples_.keep[first + m] = b_.code[m * code_stride];
+                        code.stride, hidden_, b_.rgb, rgb_stride, kRows);
+    for (int m = 0; m < kRows; ++m) samples_.keep[first + m] = b_.code[m * code_stride];
     for (int c = 0; c < 3; ++c) {
-      for (int m = 0; m < rows; ++m) samples_.rgb[c][first + m] = b_.rgb[m * rgb_stride + c];
+      for (int m = 0; m < kRows; ++m) samples_.rgb[c][first + m] = b_.rgb[m * rgb_stride + c];
     }
   }
 
