@@ -37,31 +37,22 @@ template <class T, class Operand>
 int64_t list_samples(const RadianceFieldBwd<T>& p, const FieldBackwardMemory<T, Operand>& m,
                      const ParallelFor& parallel_for) {
   const int64_t n = p.fwd.n, n_blocks = ceil_div(n, kListBlock);
-  const auto for_block = [&](int64_t block, const auto& use) {
-    const int64_t last = (block + 1) * kListBlock < n ? (block + 1) * kListBlock : n;
-    for (int64_t i = block * kListBlock; i < last; ++i) {
-      if (has_gradient(p, i)) use(static_cast<int32_t>(i));
-    }
-  };
   parallel_for(n_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      int32_t count = 0;
-      for_block(block, [&](int32_t) { ++count; });
-      m.block_counts[block] = count;
+      const int64_t first = block * kListBlock, last = first + kListBlock < n ? first + kListBlock : n;
+      int32_t *to = m.samples + first, *const start = to;
+      for (int64_t i = first; i < last; ++i) {
+        *to = static_cast<int32_t>(i);
+        to += has_gradient(p, i);
+      }
+      m.block_counts[block] = static_cast<int32_t>(to - start);
     }
   });
-  int32_t total = 0;
+  int64_t total = 0;
   for (int64_t block = 0; block < n_blocks; ++block) {
-    const int32_t count = m.block_counts[block];
-    m.block_counts[block] = total;
-    total += count;
+    std::memmove(m.samples + total, m.samples + block * kListBlock, sizeof(int32_t) * m.block_counts[block]);
+    total += m.block_counts[block];
   }
-  parallel_for(n_blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      int32_t* to = m.samples + m.block_counts[block];
-      for_block(block, [&](int32_t i) { *to++ = i; });
-    }
-  });
   return total;
 }
 

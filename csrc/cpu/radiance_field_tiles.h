@@ -11,17 +11,17 @@ namespace {
 
 // ---- Gathering: sample_at(i) is the index of the i-th sample of a group or tile.
 
-// The positions of n samples axis by axis, padded with zeros to whole vectors, and their features.
+// The positions of n samples axis by axis, padded with zeros to whole vectors, and their features, to `to`.
 template <class Encode, class T, class Operand, class SampleAt>
 void encode_group(const RadianceFieldFwd<T>& p, const FieldBuffers<T, Operand>& b, int n,
-                  const SampleAt& sample_at) {
+                  const SampleAt& sample_at, T* to) {
   for (int i = 0; i < n; ++i) {
     const T* position = p.positions + 3 * sample_at(i);
     for (int a = 0; a < 3; ++a) b.axes[a][i] = position[a];
   }
   for (T* axis : b.axes) std::fill(axis + n, axis + (n + 15) / 16 * 16, T(0));
   const T* const axes[3] = {b.axes[0], b.axes[1], b.axes[2]};
-  Encode::run(p, axes, n, b.features, mlp_padded(p.sigma.d_in));
+  Encode::run(p, axes, n, to, mlp_padded(p.sigma.d_in));
 }
 
 // The condition of each sample of a tile, or null if all use the first; the tile's first one goes on behind
@@ -117,8 +117,9 @@ void field_forward_task(const FieldForwardTask<typename S::T, MlpOperand<S>>& ta
     const int n_group = static_cast<int>(std::min<int64_t>(kFieldGroup, task.end - group));
     FeatureSource<T, MlpOperand<S>> features = task.features.from(group - task.begin, p);
     if (!features) {
-      encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; });
-      features.rows = b.features;
+      T* const rows = p.features ? p.features + group * mlp_padded(p.sigma.d_in) : b.features;
+      encode_group<Encode>(p, b, n_group, [&](int i) { return group + i; }, rows);
+      features.rows = rows;
     }
     for (int tile = 0; tile < n_group; tile += A::kTile) {
       const int64_t first = group + tile;
@@ -210,7 +211,7 @@ void field_backward_task(const FieldBackwardTask<typename S::T, MlpOperand<S>>& 
     FeatureSource<T, MlpOperand<S>> features = task.features.from(group, p);
     if (!features) {
       const auto sample_at = [&](int i) { return static_cast<int64_t>(task.samples[group + i]); };
-      encode_group<Encode>(p, b, n_group, sample_at);
+      encode_group<Encode>(p, b, n_group, sample_at, b.features);
       for (int i = 0; i < n_group; ++i) {
         for (int a = 0; a < 3; ++a) task.positions[3 * (group + i) + a] = b.axes[a][i];
       }

@@ -1,5 +1,6 @@
 #include "nerfad/render_samples.h"
 
+#include <algorithm>
 #include <atomic>
 #include <new>
 
@@ -22,13 +23,20 @@ struct RayInFlight {
   CompositeSum<T> sum;
 };
 
-// A thread's rays in flight, and the samples of a round as a field of their own.
+// A thread's rays in flight, and the samples of a round as a field of their own. The memory of kept features
+// is behind it.
 template <class T>
 struct RenderRound {
   RayInFlight<T> rays[kRaysInFlight];
   T positions[3 * kRaysInFlight], sigmas[kRaysInFlight], rgbs[3 * kRaysInFlight];
   int32_t conditions[kRaysInFlight], views[kRaysInFlight];
 };
+
+// Elements of one, without features.
+template <class T>
+constexpr int64_t round_size() {
+  return aligned_count((sizeof(RenderRound<T>) + sizeof(T) - 1) / sizeof(T));
+}
 
 // Each round evaluates the next sample of every ray in flight, then lets new rays in where others have ended.
 // A sample's result does not depend on what it shares a tile with: threads may take blocks of rays as they
@@ -44,6 +52,9 @@ class SampleRenderer {
     field_.rgbs = round.rgbs;
     field_.cond_index = p.field.cond_index ? round.conditions : nullptr;
     field_.view_index = round.views;
+    T* const features = reinterpret_cast<T*>(&round) + round_size<T>();
+    if (p.field.features) field_.features = features;
+    if (p.field.rounded_features) field_.rounded_features = reinterpret_cast<BFloat16*>(features);
     task_.p = &field_;
   }
 
@@ -118,6 +129,8 @@ class SampleRenderer {
         const int from = n + static_cast<int>(r.next - first);
         p_.field.sigmas[r.next] = round_.sigmas[from];
         for (int c = 0; c < 3; ++c) p_.field.rgbs[3 * r.next + c] = round_.rgbs[3 * from + c];
+        keep_row(field_.features, from, p_.field.features, r.next);
+        keep_row(field_.rounded_features, from, p_.field.rounded_features, r.next);
         composite_add(p_.integral, r.next, r.sum);
       }
       n += r.n_taken;
@@ -128,6 +141,13 @@ class SampleRenderer {
       }
     }
     n_rays_ = kept;
+  }
+
+  // The features of a sample, if they are kept.
+  template <class Kept>
+  void keep_row(const Kept* from, int64_t row, Kept* to, int64_t sample) const {
+    const int64_t width = p_.field.sigma.d_in;
+    if (to) std::copy_n(from + row * width, width, to + sample * width);
   }
 
   const FieldKernels<T, Operand>& kernels_;
@@ -147,7 +167,8 @@ struct RenderSamplesMemory {
   int64_t round_size;
 
   RenderSamplesMemory(const RadianceFieldFwd<T>& p, T* start, int n_threads) : field(p, start, n_threads, 0) {
-    round_size = aligned_count((sizeof(RenderRound<T>) + sizeof(T) - 1) / sizeof(T));
+    const int64_t n_kept = keeps_features(p) ? int64_t{kRaysInFlight} * mlp_padded(p.sigma.d_in) : 0;
+    round_size = nerfad::round_size<T>() + aligned_count(n_kept);
     rounds = field.memory.take(n_threads * round_size);
   }
 };

@@ -119,4 +119,31 @@ RadianceFieldFwd<T> field_params(const FieldInputs& in, const FieldShapes& shape
   return p;
 }
 
+// What the number of features is divided by if they are kept: the networks' kernels take whole vectors.
+inline int features_pad(bool bfloat16) { return bfloat16 ? 32 : 16; }
+
+inline ScalarType features_type(const Tensor& positions, bool bfloat16) {
+  return bfloat16 ? ScalarType::BFloat16 : positions.scalar_type();
+}
+
+// The backward pass only reads them.
+template <class T>
+void set_features(RadianceFieldFwd<T>& p, const Tensor& features, bool bfloat16) {
+  if (bfloat16) {
+    p.rounded_features = static_cast<BFloat16*>(features.data_ptr());
+  } else {
+    p.features = static_cast<T*>(features.data_ptr());
+  }
+}
+
+// Memory for the features of all samples, or of none.
+inline Tensor new_features(const char* op, const FieldInputs& in, const FieldShapes& shapes, bool keeps) {
+  const bool on_cpu = !in.positions.is_cuda() && !emulating();
+  STD_TORCH_CHECK(!keeps || (on_cpu && shapes.sigma.d_in % features_pad(in.bfloat16) == 0), op,
+                  ": features are kept on the CPU only, and only if their number is a multiple of ",
+                  features_pad(in.bfloat16));
+  return torch::stable::new_empty(in.positions, {keeps ? in.positions.size(0) : 0, shapes.sigma.d_in},
+                                  features_type(in.positions, in.bfloat16));
+}
+
 }  // namespace nerfad

@@ -16,23 +16,6 @@ namespace {
 
 constexpr const char* kOp = "radiance_field";
 
-// What the number of features is divided by if they are kept: the networks' kernels take whole vectors.
-int features_pad(bool bfloat16) { return bfloat16 ? 32 : 16; }
-
-ScalarType features_type(const Tensor& positions, bool bfloat16) {
-  return bfloat16 ? ScalarType::BFloat16 : positions.scalar_type();
-}
-
-// The backward pass only reads them.
-template <class T>
-void set_features(RadianceFieldFwd<T>& p, const Tensor& features, bool bfloat16) {
-  if (bfloat16) {
-    p.rounded_features = static_cast<BFloat16*>(features.data_ptr());
-  } else {
-    p.features = static_cast<T*>(features.data_ptr());
-  }
-}
-
 std::tuple<Tensor, Tensor, Tensor> radiance_field_fwd(
     const Tensor& positions, const Tensor& table, std::vector<int64_t> grid, const Tensor& sigma_params,
     std::vector<int64_t> sigma, const Tensor& color_params, std::vector<int64_t> color, const Tensor& views,
@@ -44,18 +27,13 @@ std::tuple<Tensor, Tensor, Tensor> radiance_field_fwd(
   Tensor sigmas = torch::stable::new_empty(positions, {positions.size(0)});
   Tensor rgbs = torch::stable::new_empty(positions, {positions.size(0), 3});
   const bool on_cpu = !positions.is_cuda() && !emulating();
-  STD_TORCH_CHECK(!keeps_features || (on_cpu && shapes.sigma.d_in % features_pad(bfloat16) == 0), kOp,
-                  ": features are kept on the CPU only, and only if their number is a multiple of ",
-                  features_pad(bfloat16));
-  const int64_t n_kept = keeps_features ? positions.size(0) : 0;
-  Tensor features =
-      torch::stable::new_empty(positions, {n_kept, shapes.sigma.d_in}, features_type(positions, bfloat16));
+  const Tensor features = new_features(kOp, in, shapes, keeps_features);
   by_dtype(kOp, positions, [&](auto zero) {
     using T = decltype(zero);
     RadianceFieldFwd<T> p = field_params<T>(in, shapes);
     p.sigmas = sigmas.mutable_data_ptr<T>();
     p.rgbs = rgbs.mutable_data_ptr<T>();
-    if (n_kept > 0) set_features(p, features, bfloat16);
+    if (keeps_features) set_features(p, features, bfloat16);
     int64_t size;
     if (!on_cpu) {
       void* cuda_size = cuda_symbol("radiance_field_fwd_scratch", positions);

@@ -74,8 +74,9 @@ def _head(record: dict) -> str:
         "Every contender first had to match a float64 reference on the same weights, rays and occupancy; one "
         'that did not is listed as "mismatch" without a time. "eager" is the fastest of the plain-torch '
         'variants, "compile" the same under torch.compile in its best mode, "RAD-style" the loop of RAD-NeRF '
-        "on our own ops. Figures are medians of interleaved rounds; a round that other work disturbed is "
-        "measured again. A figure marked † stayed disturbed, and no ratio with it counts.\n\n"
+        "on our own ops. Figures are medians of interleaved rounds, which begin with a call that is not "
+        "timed unless one call fills them; a round that other work disturbed is measured again. A figure "
+        "marked † stayed disturbed, and no ratio with it counts.\n\n"
         f"The bench head:\n\n{scene}"
     )
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
+from nerfad.ops._direct import direct
 from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import radiance_field as reference
@@ -97,14 +98,18 @@ def radiance_field(
     keeps_features = (
         differentiates
         and not (positions.is_cuda or _backend.is_emulating())
-        and grid_spec.n_outputs % (32 if bfloat16 else 16) == 0  # as the kernels read them
+        and kernels_keep_features(grid_spec, bfloat16)
     )
-    direct = differentiates and not torch.compiler.is_compiling()
-    return (_Direct.apply if direct else _native.ops().radiance_field_fwd)(
+    return (_with_gradient if differentiates else _native.ops().radiance_field_fwd)(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec)),
         *(color_params, mlp_numbers(color_spec), views, ray_indices, cond, cond_index),
         *(density_bias, bfloat16, keeps_features),
     )[:2]
+
+
+def kernels_keep_features(spec: GridSpec, bfloat16: bool) -> bool:
+    """Whether the CPU kernels can read kept features: in whole vectors."""
+    return spec.n_outputs % (32 if bfloat16 else 16) == 0
 
 
 def grid_numbers(spec: GridSpec) -> list[int]:
@@ -173,16 +178,7 @@ def _backward(ctx, grad_sigmas, grad_rgbs, _):
     )
 
 
-class _Direct(torch.autograd.Function):
-    """The op and its gradient as `register_autograd` joins them below, without that machinery's 0.1 ms."""
-
-    @staticmethod
-    def forward(ctx, *inputs):
-        output = _native.ops().radiance_field_fwd(*inputs)
-        _setup_context(ctx, inputs, output)
-        return output
-
-    backward = staticmethod(_backward)
+_with_gradient = direct("radiance_field_fwd", _setup_context, _backward)
 
 
 def _backward_by_parts(

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
+from nerfad.ops._direct import direct
 from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import GridSpec
-from nerfad.ops.radiance_field import grid_numbers, mlp_numbers, radiance_field
+from nerfad.ops.radiance_field import grid_numbers, kernels_keep_features, mlp_numbers, radiance_field
 from nerfad.ops.reference import render_samples as reference
 
 __all__ = ["render_samples"]
@@ -95,27 +96,35 @@ def render_samples(
         sample_cond = None if cond_index is None else cond_index[ray_indices]
         sigmas, rgbs = radiance_field(*field, ray_indices, cond, sample_cond, density_bias, precision)
         return composite(sigmas, rgbs, *spans, early_stop_eps)
-    return _native.ops().render_samples_fwd(
+    leaves = (positions, table, sigma_params, color_params, views, background, cond)
+    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+    keeps_features = differentiates and kernels_keep_features(grid_spec, bfloat16)
+    return (_with_gradient if differentiates else _native.ops().render_samples_fwd)(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec), color_params),
         *(mlp_numbers(color_spec), views, *spans, cond, cond_index, density_bias, early_stop_eps, bfloat16),
+        keeps_features,
     )[:4]
 
 
 def _fake_fwd(positions, *args):
     packed_info = args[9]
     n, n_rays = positions.shape[0], packed_info.shape[0]
+    d_in, (bfloat16, keeps_features) = args[3][0], args[-2:]
+    dtype = torch.bfloat16 if bfloat16 else positions.dtype
     return (
         *(positions.new_empty((n_rays, 3)), positions.new_empty((n_rays,)), positions.new_empty((n_rays,))),
         *(positions.new_empty((n,)), positions.new_empty((n,)), positions.new_empty((n, 3))),
         positions.new_empty((n,), dtype=torch.int32),
+        positions.new_empty((n if keeps_features else 0, d_in), dtype=dtype),
     )
 
 
 def _setup_context(ctx, inputs, output):
     positions, table, ctx.grid, sigma_params, ctx.sigma, color_params, ctx.color, views, *rest = inputs
-    *spans, cond, cond_index, ctx.density_bias, ctx.early_stop_eps, ctx.bfloat16 = rest
+    *spans, cond, cond_index, ctx.density_bias, ctx.early_stop_eps, ctx.bfloat16, _ = rest
     evaluated = output[4:]
     ctx.mark_non_differentiable(*evaluated)
+    ctx.set_materialize_grads(False)  # zeros for all of them
     ctx.save_for_backward(
         positions, table, sigma_params, color_params, views, *spans, cond, cond_index, *evaluated
     )
@@ -124,26 +133,33 @@ def _setup_context(ctx, inputs, output):
 def _backward(ctx, *grads):
     """The parts' own backward passes; the field's leaves out the samples that were never evaluated."""
     positions, table, sigma_params, color_params, views, *rest = ctx.saved_tensors
-    *spans, cond, cond_index, sigmas, rgbs, ray_indices = rest
+    *spans, cond, cond_index, sigmas, rgbs, ray_indices, features = rest
     ops = _native.ops()
+    n, n_rays = positions.shape[0], views.shape[0]
+    shapes = ((n_rays, 3), (n_rays,), (n_rays,), (n,))
+    of_outputs = (
+        positions.new_zeros(shape) if grad is None else grad.contiguous()
+        for grad, shape in zip(grads[:4], shapes, strict=True)
+    )
     grad_sigmas, grad_rgbs, grad_background = ops.composite_bwd(
-        sigmas, rgbs, *spans, ctx.early_stop_eps, *(g.contiguous() for g in grads[:4])
+        sigmas, rgbs, *spans, ctx.early_stop_eps, *of_outputs
     )
     needs_positions, needs_table = ctx.needs_input_grad[:2]
     sample_cond = None if cond_index is None else cond_index[ray_indices]
-    dtype = torch.bfloat16 if ctx.bfloat16 else positions.dtype
-    no_features = positions.new_empty((0, ctx.sigma[0]), dtype=dtype)
     grad_positions, grad_table, grad_sigma, grad_color, grad_views, grad_cond = ops.radiance_field_bwd(
         *(grad_sigmas, grad_rgbs, positions, table, ctx.grid, sigma_params, ctx.sigma, color_params),
         *(ctx.color, views, ray_indices, cond, sample_cond, ctx.density_bias, ctx.bfloat16),
-        *(no_features, needs_positions, needs_table),
+        *(features, needs_positions, needs_table),
     )
     return (
         *(grad_positions if needs_positions else None, grad_table.to(table.dtype) if needs_table else None),
         *(None, grad_sigma, None, grad_color, None, grad_views, None, None, None),
         *(None if spans[3] is None else grad_background, None if cond is None else grad_cond),
-        *(None, None, None, None),
+        *(None, None, None, None, None),
     )
+
+
+_with_gradient = direct("render_samples_fwd", _setup_context, _backward)
 
 
 if _native.available():

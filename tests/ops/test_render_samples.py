@@ -150,7 +150,7 @@ def test_opcheck():
             *(inputs["sigma_params"], [8, 5, 32, 2, 16, 0], inputs["color_params"], [15, 16, 32, 1, 3, 1]),
             *(inputs[k] for k in ("views", "t_starts", "t_ends", "packed_info", "background")),
             *(inputs[k] for k in ("cond", "cond_index", "density_bias")),
-            *(1e-4, False),
+            *(1e-4, False, False),
         ),
     )
 
@@ -234,7 +234,9 @@ def test_early_stop_threshold(eps):
     assert_equals_parts(make_rays([200, 0, 64, 3]), early_stop_eps=eps)
 
 
-def test_a_training_batch_equals_its_parts():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_batch_equals_its_parts(every_isa, precision):
+    """Its grid's features are kept in either precision."""
     b = training_batch("cpu")
     inputs = dict(
         positions=b.positions,
@@ -251,7 +253,22 @@ def test_a_training_batch_equals_its_parts():
         cond=b.cond,
         density_bias=BIAS,
     )
-    assert_equals_parts(inputs)
+    for isa in every_isa:
+        _native.set_isa(isa)
+        assert_equals_parts(inputs, precision=precision)
+
+
+@pytest.mark.parametrize("output", range(4))
+def test_the_gradient_of_one_output_alone(output):
+    inputs = make_rays(field=FIELDS["features that are kept"])
+    leaves = {k: inputs[k].detach().clone().requires_grad_() for k in LEAVES}
+    seed = make_grads(inputs)[output]
+    one, parts = (
+        torch.autograd.grad(fn(**{**inputs, **leaves})[output], leaves.values(), seed, materialize_grads=True)
+        for fn in (render_samples, by_parts)
+    )
+    for name, a, b in zip(leaves, one, parts, strict=True):
+        assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -262,7 +279,7 @@ def test_samples_behind_the_stop_are_never_evaluated(every_isa, precision):
         *(inputs["positions"], inputs["table"], [*GRID.resolutions, 10, 0, 0], inputs["sigma_params"]),
         *([8, 5, 32, 2, 16, 0], inputs["color_params"], [15, 16, 32, 1, 3, 1]),
         *(inputs[k] for k in ("views", "t_starts", "t_ends", "packed_info", "background", "cond")),
-        *(inputs["cond_index"], inputs["density_bias"], 1e-4, precision == "bfloat16"),
+        *(inputs["cond_index"], inputs["density_bias"], 1e-4, precision == "bfloat16", False),
     )
     for isa in every_isa:
         _native.set_isa(isa)

@@ -10,7 +10,7 @@ namespace nerfad {
 template <class T>
 struct RenderSamplesFwd {
   // Views and conditions belong to rays: views is [n_rays], cond_index [n_rays] or null, view_index null.
-  // Densities and colours: in zero, out those of the samples before the stop.
+  // Densities and colours: in zero, out those of the samples before the stop; of kept features theirs alone.
   RadianceFieldFwd<T> field;
   CompositeFwd<T> integral;  // reads the field's sigmas and rgbs; weights: in zero
   int32_t* ray_indices;      // in zero, out [n] the ray of each sample
