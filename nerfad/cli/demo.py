@@ -49,7 +49,8 @@ def run_demo(out: Path, video: Path | None, minutes: float | None, seed: int, mo
         evaluate(run, scores, models=models, seed=seed, progress=progress)
     seconds["evaluate"] = time.perf_counter() - started
 
-    page = report(run, scores, out / "report.html", video=out / "talking.mp4", seconds=seconds)
+    name = video.stem if video else "Sample head"
+    page = report(run, scores, out / "report.html", video=out / "talking.mp4", seconds=seconds, name=name)
     say(f"report: {page}   video: {out / 'talking.mp4'}   scores: {scores / 'metrics.json'}")
     return page
 

@@ -76,6 +76,7 @@ def report(
     *,
     video: str | Path | None = None,
     seconds: Mapping[str, float] | None = None,
+    name: str = "",
 ) -> Path:
     """Write the report of a run and its evaluation; return the page's path.
 
@@ -85,13 +86,14 @@ def report(
         out: the HTML file to write.
         video: a rendered video to show.
         seconds: how long each stage took, by name.
+        name: the page's heading; the name of the data set's folder if empty.
     """
     run, scores, out = Path(run), Path(scores), Path(out)
     metrics = _read_json(scores / "metrics.json")
     training = _read_json(run / "train.json") if (run / "train.json").is_file() else {}
     frames = _read_frames(scores / "frames.csv")
     protocol = metrics.get("protocol", {})
-    name = Path(str(protocol.get("dataset", run))).name
+    name = name or Path(str(protocol.get("dataset", run))).name
     body = [
         _header(name, metrics, training),
         _cards(metrics, training),

@@ -7,20 +7,21 @@ import torch
 from nerfad import _native
 
 
-def direct(name: str, setup_context: Callable, backward: Callable) -> Callable:
+def direct(name: str, setup_context: Callable, gradient: Callable) -> Callable:
     """The native op with its gradient as `torch.library.register_autograd` joins them; under a compiler,
     which must see it, the op itself."""
 
-    def forward(ctx, *inputs):
-        output = getattr(_native.ops(), name)(*inputs)
-        setup_context(ctx, inputs, output)
-        return output
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            output = getattr(_native.ops(), name)(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
 
-    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    function = type(f"Direct_{name}", (torch.autograd.Function,), members)
+        backward = staticmethod(gradient)
 
     def call(*inputs):
         compiles = torch.compiler.is_compiling()
-        return (getattr(_native.ops(), name) if compiles else function.apply)(*inputs)
+        return (getattr(_native.ops(), name) if compiles else Direct.apply)(*inputs)
 
     return call
