@@ -120,7 +120,10 @@ def _targets(record: dict) -> str:
     if record["quick"]:
         return "They are for full inputs.\n"
     lines = [[v.what, v.target, v.found, v.text] for v in verdicts(record)]
-    return markdown(["", "target", "measured", ""], lines) if lines else "This run measured none of them.\n"
+    if not lines:
+        return "This run measured none of them.\n"
+    why = "What limits the kernels, and what was tried where a target is missed: [kernels.md](kernels.md).\n"
+    return markdown(["", "target", "measured", ""], lines) + "\n" + why
 
 
 def _fastest(record: dict, group: str, mine: bool) -> dict | None:
