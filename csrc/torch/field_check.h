@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.h"
+#include "grid_check.h"
 #include "nerfad/conditioned_mlp.h"
-#include "nerfad/grid_encode.h"
 
 namespace nerfad {
 
@@ -25,16 +25,10 @@ inline TableType field_table_type(const Check& check, const Tensor& table, bool 
 }
 
 inline GridShape field_grid(const Check& check, const Tensor& table, const std::vector<int64_t>& v) {
-  check.that(v.size() >= 4 && v.size() - 3 <= kMaxGridLevels, "the grid must have 1 to 32 levels");
-  const size_t n_levels = v.size() - 3;
-  const GridShape grid = make_grid_shape(3, static_cast<int>(table.size(1)), v.data(),
-                                         static_cast<int>(n_levels), static_cast<int>(v[n_levels]),
-                                         static_cast<GridKind>(v[n_levels + 1]), v[n_levels + 2] != 0);
-  check.shape(table, "table", {grid.n_entries(), kAny});
-  const int f = grid.n_features;
-  check.that(f == 1 || f == 2 || f == 4 || f == 8,
-             "table must have 1, 2, 4 or 8 columns, got " + std::to_string(f));
-  return grid;
+  check.that(v.size() >= 4, "the grid must have 1 to 32 levels");
+  const auto behind_levels = v.end() - 3;
+  return check_grid(check, table, 3, {v.begin(), behind_levels}, behind_levels[0], behind_levels[1],
+                    behind_levels[2] != 0);
 }
 
 inline MlpShape field_mlp(const Check& check, const std::vector<int64_t>& v, const Tensor& params,

@@ -198,7 +198,7 @@ def int32(*values):
         (dict(positions=torch.zeros(150, 2)), r"radiance_field: positions must have shape \[\*, 3\]"),
         (dict(positions=torch.zeros(150, 3).half()), "positions must be float32 .*, got float16"),
         (dict(positions=torch.zeros(3, 150).t()), "positions must be contiguous"),
-        (dict(table=torch.zeros(7, 2)), rf"table must have shape \[{GRID.n_entries}, \*\], got \[7, 2\]"),
+        (dict(table=torch.zeros(7, 2)), rf"table must have shape \[{GRID.n_entries}, 2\], got \[7, 2\]"),
         (dict(table=torch.zeros(GRID.n_entries, 3)), "table must have 1, 2, 4 or 8 columns, got 3"),
         (dict(table=torch.zeros(GRID.n_entries, 2).double()), "table must be .*, got float64"),
         (dict(table=torch.zeros(GRID.n_entries, 1)), r"sigma_spec.d_in \(the grid's outputs\) must be 4"),

@@ -261,7 +261,7 @@ def test_opcheck():
         (dict(resolution=17), "resolution must be a power of two from 4 to 256, got 17"),
         (dict(step_size=0.0), "step_size must be positive"),
         (dict(cone_angle=-1.0), "cone_angle must not be negative"),
-        (dict(table=torch.zeros(7, 2)), r"table must have shape \[\d+, \*\], got \[7, 2\]"),
+        (dict(table=torch.zeros(7, 2)), r"table must have shape \[\d+, 2\], got \[7, 2\]"),
         (dict(sigma_params=torch.zeros(3)), rf"sigma_params must have shape \[{SIGMA.n_params}\], got \[3\]"),
         (dict(color_params=torch.zeros(3)), rf"color_params must have shape \[{COLOR.n_params}\], got \[3\]"),
         (dict(cond=None), "cond must be given for a network with conditions"),
