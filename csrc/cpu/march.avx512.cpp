@@ -1,3 +1,5 @@
+#include "march_count_simd.h"  // first: it silences gcc 12 about its own intrinsics
+
 #include "march_slots_simd.h"
 
 namespace nerfad {

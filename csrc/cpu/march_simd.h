@@ -178,92 +178,23 @@ Mask set_up(const MarchRays& p, int64_t index, Mask active, RayLanes& ray, Ints&
   return usable & greater(ray.end, first);
 }
 
-// The runs of kLanes rays as they are found.
-struct RunLanes {
-  int32_t* runs;  // [kLanes, kMarchRuns, 2]
-  Ints begin, n_runs, count;
-  Mask open;
+// The numbers of a mask's lanes, and vectors with these lanes moved to the front.
+struct Front {
+  Ints order{};
+  int n = 0;
 
-  void close(Mask lanes, Ints end) {
-    for (uint32_t left = bits_of(lanes & greater(all(kMarchRuns), n_runs)); left; left &= left - 1) {
-      const int lane = __builtin_ctz(left);
-      int32_t* run = runs + 2 * (kMarchRuns * lane + n_runs[lane]);
-      run[0] = begin[lane];
-      run[1] = end[lane];
-    }
-    n_runs = choose(lanes, n_runs + 1, n_runs);
-    count = choose(lanes, count + end - begin, count);
-    open &= ~lanes;
+  explicit Front(Mask mask) {
+    for (uint32_t left = bits_of(mask); left; left &= left - 1) order[n++] = __builtin_ctz(left);
+  }
+  void store(float* to, Floats v) const {
+    v = __builtin_shuffle(v, order);
+    std::memcpy(to, &v, sizeof(v));
+  }
+  void store(int32_t* to, Ints v) const {
+    v = __builtin_shuffle(v, order);
+    std::memcpy(to, &v, sizeof(v));
   }
 };
-
-// kLanes rays on their way.
-struct Group {
-  RayLanes ray;
-  RunLanes found;
-  Ints step;
-  Mask alive;
-};
-
-void start(const MarchCount& p, int64_t index, int n_rays, Group& g) {
-  int32_t* runs = p.runs + 2 * kMarchRuns * index;
-  for (int i = 0; i < 2 * kMarchRuns * n_rays; ++i) runs[i] = 0;
-  g.alive = set_up(p.rays, index, first_lanes(n_rays), g.ray, g.step);
-  g.found = {runs, Ints{}, Ints{}, Ints{}, Mask{}};
-}
-
-// One step or skip of every ray.
-void advance(const MarchGrid& grid, Group& g) {
-  PlaceLanes here = place(g.ray, t_mid(g.ray, g.step));
-  here.inside &= g.alive;
-  const BlockLanes block = look_up(grid, here);
-  const Mask starting = block.occupied & ~g.found.open;
-  const Mask ending = g.alive & g.found.open & ~block.occupied;
-  g.found.begin = choose(starting, g.step, g.found.begin);
-  g.found.open |= starting;
-  if (ending) g.found.close(ending, g.step);
-  g.alive &= ~here.past;
-  g.step = leave_block(g.ray, g.step, here, block, here.inside & block.uniform);
-  const Mask at_end = g.alive & ~greater(g.ray.end, g.step);
-  const Mask cut = at_end & g.found.open;
-  if (cut) g.found.close(cut, g.step);
-  g.alive &= ~at_end;
-}
-
-void finish(const MarchCount& p, int64_t index, int n_rays, const Group& g) {
-  store(first_lanes(n_rays), p.counts + index, g.found.count);
-  const uint32_t too_many = bits_of(greater(g.found.n_runs, all(kMarchRuns)));
-  for (int i = 0; i < n_rays; ++i) {
-    int32_t* runs = p.runs + 2 * kMarchRuns * (index + i);
-    if (too_many >> i & 1) runs[0] = runs[1] = -1;
-  }
-}
-
-// Two groups side by side: a step is one long chain of dependent instructions, so that each fills the other's
-// waits.
-void count_lanes(const MarchCount& p, int64_t index, int n_rays) {
-  const int n_first = n_rays < kLanes ? n_rays : kLanes, n_second = n_rays - n_first;
-  Group first, second;
-  start(p, index, n_first, first);
-  start(p, index + n_first, n_second, second);
-  while (first.alive | second.alive) {
-    advance(p.rays.grid, first);
-    advance(p.rays.grid, second);
-  }
-  finish(p, index, n_first, first);
-  finish(p, index + n_first, n_second, second);
-}
-
-void count(const MarchCount& p, int64_t begin, int64_t end) {
-  const bool one_by_one = p.rays.grid.cone_angle > 0.0f || !p.rays.grid.bricks;
-  for (int64_t ray = begin; ray < end; ray += one_by_one ? 1 : 2 * kLanes) {
-    if (one_by_one) {
-      march_count_ray(p, ray);
-    } else {
-      count_lanes(p, ray, static_cast<int>(end - ray < 2 * kLanes ? end - ray : 2 * kLanes));
-    }
-  }
-}
 
 void write(const MarchWrite& p, int64_t begin, int64_t end) {
   for (int64_t ray = begin; ray < end; ++ray) {

@@ -42,24 +42,6 @@ NERFAD_HD Floats t_start(const RayLanes& ray, Ints step) {
   return multiply_add(k, all(ray.step_size), ray.t_min);
 }
 
-// The numbers of a mask's lanes, and vectors with these lanes moved to the front.
-struct Front {
-  Ints order{};
-  int n = 0;
-
-  explicit Front(Mask mask) {
-    for (uint32_t left = bits_of(mask); left; left &= left - 1) order[n++] = __builtin_ctz(left);
-  }
-  void store(float* to, Floats v) const {
-    v = __builtin_shuffle(v, order);
-    std::memcpy(to, &v, sizeof(v));
-  }
-  void store(int32_t* to, Ints v) const {
-    v = __builtin_shuffle(v, order);
-    std::memcpy(to, &v, sizeof(v));
-  }
-};
-
 // Adds what a search has found to the slots; the search's first ray is number `first` of the block.
 int store_started(const Search& s, int first, MarchSlots& slots, int32_t* which, int n_slots) {
   const Front front(s.found);
