@@ -18,6 +18,7 @@ from nerfad.engine.reproduce_config import ReproduceConfig
 from nerfad.engine.reproduce_rows import FULL, PLAIN, TABLES, Budget
 from nerfad.engine.reproduce_table import as_text, spread_over_seeds
 from nerfad.errors import NerfadError, OutputError
+from nerfad.io.atomic import atomic_write
 from nerfad.io.lock import locked
 
 STAGES = ("attention", "fusion", "field")
@@ -54,7 +55,8 @@ class Workshop:
         config.out.mkdir(parents=True, exist_ok=True)
         meta = {"format": checkpoint.FORMAT, "format_version": 1, "step": config.steps or 0}
         meta["elapsed_s"] = 1.0 if stopped else 60 * (config.minutes or 0)
-        (config.out / checkpoint.META_NAME).write_text(json.dumps(meta))
+        with atomic_write(config.out / checkpoint.META_NAME, "w") as file:  # as checkpoints are
+            file.write(json.dumps(meta))
         if stopped:
             self.interrupt_at = None
             raise TrainingInterrupted("stopped")
