@@ -9,6 +9,7 @@ machine has them, and prints each layer's share of the peak and whole passes in 
 import argparse
 import json
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,10 +19,14 @@ from nerfad.bench.results import provenance
 
 TILES = 1140  # of 48 samples: about the training batch of the bench head
 ROOT = Path(__file__).parents[1]
-FLAGS = {
-    "avx2": "-mavx2 -mfma -mf16c",
-    "avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512",
-}
+ISAS = ("avx2", "avx512")
+
+
+def flags(isa: str) -> list[str]:
+    """The compiler's, as the build has them."""
+    found = re.search(rf"^set\({isa}_flags (.*)\)$", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert found
+    return found[1].split()
 
 
 def measured(isa: str, threads: int, folder: Path, tiles: int = TILES) -> dict:
@@ -29,7 +34,7 @@ def measured(isa: str, threads: int, folder: Path, tiles: int = TILES) -> dict:
     program, source = folder / isa, ROOT / "benchmarks/cpp/mlp_layers.cpp"
     includes = [f"-I{ROOT / 'csrc/cpu'}", f"-I{ROOT / 'csrc/include'}"]
     compiler = os.environ.get("CXX", "c++")
-    options = ["-std=c++17", "-O3", "-fno-math-errno", "-pthread", *FLAGS[isa].split(), *includes]
+    options = ["-std=c++17", "-O3", "-fno-math-errno", "-pthread", *flags(isa), *includes]
     subprocess.run([compiler, *options, str(source), "-o", str(program)], check=True)
     return json.loads(
         subprocess.run([program, str(threads), str(tiles)], check=True, capture_output=True).stdout
@@ -58,7 +63,7 @@ def main() -> None:
     here = _native.ISAS.index(_native.detected_isa())
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for isa in (isa for isa in FLAGS if _native.ISAS.index(isa) <= here):
+        for isa in (isa for isa in ISAS if _native.ISAS.index(isa) <= here):
             results[isa] = measured(isa, args.threads, Path(folder))
             print(table(isa, results[isa]), flush=True)
     if args.json:

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from nerfad import _native, ops
+from nerfad import _native
 from nerfad.bench.batch import colors_in_one_pass, training_batch
-from nerfad.bench.ray_groups import BETAS, EPS, LR, TrainStep, with_samples
+from nerfad.bench.ray_groups import TrainStep
 
 STEPS, WARM_UP = 100, 10
 
@@ -30,33 +30,21 @@ def stages(threads: int, isa: str) -> dict[str, float]:
     b = training_batch("cpu")
     step = TrainStep(b, functools.partial(colors_in_one_pass, precision=precision), native=True)
     times: dict[str, list[float]] = collections.defaultdict(list)
-    for number in range(WARM_UP + STEPS):
-        run_stages(step, number + 1, times)
+    for _ in range(WARM_UP + STEPS):
+        run_stages(step, times)
     return {name: statistics.median(all_times[WARM_UP:]) for name, all_times in times.items()}
 
 
-def run_stages(step: TrainStep, number: int, times: dict[str, list[float]]) -> None:
-    """A step as `TrainStep` does it; adds the milliseconds of its stages to `times`."""
+def run_stages(step: TrainStep, times: dict[str, list[float]]) -> None:
+    """A step; adds the milliseconds of its stages to `times`."""
 
-    def timed(name: str, run: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    def timed(name: str, stage: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        result = run(*inputs, **options)
+        result = stage(*inputs, **options)
         times[name].append(1e3 * (time.perf_counter() - start))
         return result
 
-    rays = {k: v for k, v in step.b.rays.items() if k != "target"}
-    found = timed("march", ops.march, **rays)
-    spans = (found.t_starts, found.t_ends, found.packed_info)
-    positions = timed("positions", ops.sample_positions, rays["rays_o"], rays["rays_d"], *spans, rays["aabb"])
-    colors = timed("forward", step.colors, with_samples(step.b, positions, found))
-    loss = timed("loss", lambda: (colors - step.b.rays["target"]).square().mean())
-    leaves = step.b.leaves()
-    gradients = timed("backward", torch.autograd.grad, loss, leaves)
-    for leaf, gradient in zip(leaves, gradients, strict=True):
-        leaf.grad = gradient
-    timed("Adam, networks", step.adam.step)
-    moments = (step.m, step.v, number, LR, BETAS, EPS)
-    timed("Adam, table", ops.sparse_adam_, step.b.table, gradients[0], *moments)
+    step.run(timed)
 
 
 def main() -> None:

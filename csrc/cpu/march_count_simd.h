@@ -10,22 +10,15 @@ namespace {
 
 // Rays that may have samples, and that no lane has taken yet; the last ones go first.
 struct WaitingRays {
-  static constexpr int kMost = 2 * kLanes;
-  float base[3][kMost + kLanes], slope[3][kMost + kLanes], inverse[3][kMost + kLanes];
-  float t_min[kMost + kLanes], jitter[kMost + kLanes];
-  int32_t end[kMost + kLanes], first[kMost + kLanes], number[kMost + kLanes];
+  static constexpr int kSize = 3 * kLanes;  // fewer than two vectors of them, and a vector that is readable
+  float base[3][kSize], slope[3][kSize], inverse[3][kSize], t_min[kSize], jitter[kSize];
+  int32_t end[kSize], first[kSize], number[kSize];
   int n = 0;
 
   void add(const RayLanes& ray, Ints first_step, Ints numbers, Mask lanes) {
     const Front front(lanes);
-    for (int a = 0; a < 3; ++a) {
-      front.store(base[a] + n, ray.base[a]);
-      front.store(slope[a] + n, ray.slope[a]);
-      front.store(inverse[a] + n, ray.inverse[a]);
-    }
-    front.store(t_min + n, ray.t_min);
+    store_rays(front, ray, *this, n);
     front.store(jitter + n, ray.jitter);
-    front.store(end + n, ray.end);
     front.store(first + n, first_step);
     front.store(number + n, numbers);
     n += front.n;
@@ -87,8 +80,7 @@ struct Group {
     waiting.n -= n;
     const Mask lanes = equal(takes, all(1));
     const auto take = [&](auto& to, const auto* waits) {
-      std::remove_reference_t<decltype(to)> next;
-      std::memcpy(&next, waits + waiting.n, sizeof(next));
+      const auto next = load_lanes<std::remove_reference_t<decltype(to)>>(waits + waiting.n);
       to = choose(lanes, __builtin_shuffle(next, from), to);
     };
     for (int a = 0; a < 3; ++a) {
@@ -172,7 +164,7 @@ class CountingPass {
 };
 
 void count(const MarchCount& p, int64_t begin, int64_t end) {
-  if (p.rays.grid.cone_angle > 0.0f || !p.rays.grid.bricks) {
+  if (ray_by_ray(p.rays.grid)) {
     for (int64_t ray = begin; ray < end; ++ray) march_count_ray(p, ray);
   } else {
     CountingPass(p, begin, end).run();

@@ -196,6 +196,28 @@ struct Front {
   }
 };
 
+// The lanes of a mask as the last of some rays, `n` of them before.
+template <class Rays>
+void store_rays(const Front& front, const RayLanes& ray, Rays& to, int n) {
+  for (int a = 0; a < 3; ++a) {
+    front.store(to.base[a] + n, ray.base[a]);
+    front.store(to.slope[a] + n, ray.slope[a]);
+    front.store(to.inverse[a] + n, ray.inverse[a]);
+  }
+  front.store(to.t_min + n, ray.t_min);
+  front.store(to.end + n, ray.end);
+}
+
+template <class V, class T>
+V load_lanes(const T* from) {
+  V v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+// What vectors do not know how to march.
+bool ray_by_ray(const MarchGrid& grid) { return grid.cone_angle > 0.0f || !grid.bricks; }
+
 void write(const MarchWrite& p, int64_t begin, int64_t end) {
   for (int64_t ray = begin; ray < end; ++ray) {
     if (march_runs_noted(p, ray)) {

@@ -9,8 +9,6 @@
 namespace nerfad {
 namespace {
 
-bool slot_by_slot(const MarchGrid& grid) { return grid.cone_angle > 0.0f || !grid.bricks; }
-
 // kLanes rays on their way to samples.
 struct Search {
   RayLanes ray;
@@ -29,7 +27,7 @@ NERFAD_HD void search_on(const MarchGrid& grid, Search& s) {
   s.step = choose(s.looking, leave_block(s.ray, s.step, here, block, here.inside & block.uniform), s.step);
 }
 
-// Two at a time: see count_lanes.
+// Two at a time: see CountingPass.
 void search(const MarchGrid& grid, Search& first, Search& second) {
   while (first.looking | second.looking) {
     search_on(grid, first);
@@ -45,14 +43,8 @@ NERFAD_HD Floats t_start(const RayLanes& ray, Ints step) {
 // Adds what a search has found to the slots; the search's first ray is number `first` of the block.
 int store_started(const Search& s, int first, MarchSlots& slots, int32_t* which, int n_slots) {
   const Front front(s.found);
-  for (int a = 0; a < 3; ++a) {
-    front.store(slots.base[a] + n_slots, s.ray.base[a]);
-    front.store(slots.slope[a] + n_slots, s.ray.slope[a]);
-    front.store(slots.inverse[a] + n_slots, s.ray.inverse[a]);
-  }
-  front.store(slots.t_min + n_slots, s.ray.t_min);
+  store_rays(front, s.ray, slots, n_slots);
   front.store(slots.t_max + n_slots, s.ray.t_max);
-  front.store(slots.end + n_slots, s.ray.end);
   front.store(slots.step + n_slots, s.step);
   const Floats t = t_start(s.ray, s.step);
   front.store(slots.t_start + n_slots, t);
@@ -68,7 +60,7 @@ bool any_hits_box(const MarchRays& p, int64_t first, int n) {
 }
 
 int start_slots(const MarchRays& p, int64_t first, int n, MarchSlots& slots, int32_t* which) {
-  if (slot_by_slot(p.grid)) return start_slots_one_by_one(p, first, n, slots, which);
+  if (ray_by_ray(p.grid)) return start_slots_one_by_one(p, first, n, slots, which);
   static_assert(kMarchStartBlock % kLanes == 0 && kMarchStartBlock + kLanes <= kMarchSlots);
   if (!any_hits_box(p, first, n)) return 0;
   int n_found = 0;
@@ -84,13 +76,6 @@ int start_slots(const MarchRays& p, int64_t first, int n, MarchSlots& slots, int
     }
   }
   return n_found;
-}
-
-template <class V, class T>
-V load_lanes(const T* from) {
-  V v;
-  std::memcpy(&v, from, sizeof(v));
-  return v;
 }
 
 template <class V, class T>
@@ -138,7 +123,7 @@ NERFAD_HD void store_next(const Search& s, MarchSlots& slots, int first, int32_t
 }
 
 void next_in_slots(const MarchGrid& grid, MarchSlots& slots, int n, int32_t* going) {
-  if (slot_by_slot(grid)) return next_in_slots_one_by_one(grid, slots, n, going);
+  if (ray_by_ray(grid)) return next_in_slots_one_by_one(grid, slots, n, going);
   static_assert(kMarchSlots % (2 * kLanes) == 0);
   for (int i = 0; i < n; i += 2 * kLanes) {
     Search one = search_of_slots(grid, slots, i, n, going);

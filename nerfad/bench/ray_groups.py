@@ -214,20 +214,25 @@ class TrainStep:
         self.steps = 0
 
     def __call__(self) -> Sequence[Tensor]:
+        return self.run(lambda _, stage, *inputs, **options: stage(*inputs, **options))
+
+    def run(self, do: Callable) -> Sequence[Tensor]:
+        """A step whose stages are called by do(name, function, *inputs, **options), which may time them."""
         self.steps += 1
         arguments = {k: v for k, v in self.b.rays.items() if k != "target"}
-        found = (ops.march if self.native else march_reference)(**arguments)
+        found = do("march", ops.march if self.native else march_reference, **arguments)
         spans = (found.t_starts, found.t_ends, found.packed_info)
         of_rays = (arguments["rays_o"], arguments["rays_d"], *spans, arguments["aabb"])
-        positions = (ops.sample_positions if self.native else positions_reference)(*of_rays)
-        colors = self.colors(with_samples(self.b, positions, found))
-        loss = (colors - self.b.rays["target"]).square().mean()
-        gradients = torch.autograd.grad(loss, self.b.leaves())
+        positions = do("positions", ops.sample_positions if self.native else positions_reference, *of_rays)
+        colors = do("forward", self.colors, with_samples(self.b, positions, found))
+        loss = do("loss", lambda: (colors - self.b.rays["target"]).square().mean())
+        gradients = do("backward", torch.autograd.grad, loss, self.b.leaves())
         for leaf, gradient in zip(self.b.leaves(), gradients, strict=True):
             leaf.grad = gradient
-        self.adam.step()
+        do("Adam, networks", self.adam.step)
         if self.native:
-            ops.sparse_adam_(self.b.table, gradients[0], self.m, self.v, self.steps, LR, BETAS, EPS)
+            moments = (self.m, self.v, self.steps, LR, BETAS, EPS)
+            do("Adam, table", ops.sparse_adam_, self.b.table, gradients[0], *moments)
         return [colors, *gradients]
 
 

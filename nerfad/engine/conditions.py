@@ -8,6 +8,7 @@ the field, and the codes are whatever helps the picture. Noise keeps the field f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -136,7 +137,7 @@ class LearntConditions:
         return None
 
 
-class FaceConditions:
+class FaceConditions(ABC):
     """f^_aud-face of fused faces and the blink: what frozen and learning fusions have in common."""
 
     voice: FusedVoice
@@ -157,9 +158,9 @@ class FaceConditions:
     def state(self) -> dict[str, Tensor]:
         return {"blink": self.blink}
 
+    @abstractmethod
     def conditions_at(self, at: Tensor) -> Tensor:
         """Conditions [m, n_codes] of frames as they are heard in use, without noise."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -3,8 +3,14 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from nerfad import _native
+
+
+def needs_gradient(*leaves: Tensor | None) -> bool:
+    """Whether autograd will ask for the gradient of any of an op's inputs."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
 
 
 def direct(name: str, setup_context: Callable, gradient: Callable) -> Callable:

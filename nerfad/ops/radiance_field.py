@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops._direct import direct
+from nerfad.ops._direct import direct, needs_gradient
 from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import KINDS, GridSpec
 from nerfad.ops.reference import radiance_field as reference
@@ -93,8 +93,7 @@ def radiance_field(
             *(positions, table, grid_spec, sigma_params, sigma_spec, color_params, color_spec),
             *(views, ray_indices, cond, cond_index, density_bias, precision),
         )
-    leaves = (positions, table, sigma_params, color_params, views, cond)
-    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+    differentiates = needs_gradient(positions, table, sigma_params, color_params, views, cond)
     keeps_features = (
         differentiates
         and not (positions.is_cuda or _backend.is_emulating())

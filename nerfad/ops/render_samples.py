@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nerfad import _native
 from nerfad.ops import _backend
-from nerfad.ops._direct import direct
+from nerfad.ops._direct import direct, needs_gradient
 from nerfad.ops.composite import composite
 from nerfad.ops.conditioned_mlp import MLPSpec, Precision, is_bfloat16
 from nerfad.ops.grid_spec import GridSpec
@@ -96,8 +96,7 @@ def render_samples(
         sample_cond = None if cond_index is None else cond_index[ray_indices]
         sigmas, rgbs = radiance_field(*field, ray_indices, cond, sample_cond, density_bias, precision)
         return composite(sigmas, rgbs, *spans, early_stop_eps)
-    leaves = (positions, table, sigma_params, color_params, views, background, cond)
-    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+    differentiates = needs_gradient(positions, table, sigma_params, color_params, views, background, cond)
     keeps_features = differentiates and kernels_keep_features(grid_spec, bfloat16)
     return (_with_gradient if differentiates else _native.ops().render_samples_fwd)(
         *(positions, table, grid_numbers(grid_spec), sigma_params, mlp_numbers(sigma_spec), color_params),
